@@ -1,0 +1,50 @@
+"""`make bench`: measure, show a table, write the results; exit code 0 also where a goal is missed."""
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from rich.console import Console
+
+from outrider.controller.broker import BrokerKind, BrokerNotInstalled, find_mosquitto, start_broker
+
+from . import ping, report
+
+RESULTS = Path(__file__).with_name("results.json")
+
+
+async def measure(console: Console, rounds: int, share: float) -> list[report.Line]:
+    """Start a broker and measure everything on it."""
+    if find_mosquitto() is None:
+        console.print(
+            "[yellow]Mosquitto is not installed, so both sides run on the embedded broker; the goals are meant for "
+            "Mosquitto (`apt install mosquitto`).[/]"
+        )
+    try:
+        async with start_broker() as broker:
+            server = "Mosquitto" if broker.kind is BrokerKind.MOSQUITTO else "the embedded broker"
+            console.print(f"Measuring on {server}, {rounds} rounds of each, interleaved.")
+            return await ping.measure(broker.address, rounds, share)
+    except BrokerNotInstalled as error:
+        return [report.Line(load.name, ping.UNIT, goal=load.goal, why=str(error)) for load in ping.LOADS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure against bare paho, side by side."
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each side; the figures are medians (9)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of calls in a round (1)")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help=f"where to write ({RESULTS.name} beside the code)"
+    )
+    options = parser.parse_args()
+    console = Console()
+    lines = asyncio.run(measure(console, options.rounds, options.share))
+    report.write(options.results, lines)
+    console.print(report.table(lines, "Ours beside bare paho-mqtt (MQTT 5, QoS 1), medians"))
+    console.print(f"Written to {options.results}")
+
+
+if __name__ == "__main__":
+    main()

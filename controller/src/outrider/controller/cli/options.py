@@ -1,0 +1,49 @@
+"""The options that every subcommand shares, and the fleet they lead to."""
+
+from typing import Annotated
+
+import typer
+
+from outrider.controller import Fleet
+from outrider.controller.settings import DEFAULT_BROKER, load
+
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--broker",
+        metavar="URL",
+        help=f"As mqtt://user:password@host:1883 or mqtts://host; else OUTRIDER_BROKER, else the configuration file, "
+        f"else {DEFAULT_BROKER}.",
+        show_default=False,
+    ),
+]
+
+PrefixOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix", metavar="PREFIX", help="Levels before every topic, for shared brokers; else OUTRIDER_PREFIX."
+    ),
+]
+
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="Who asks; else OUTRIDER_NAME, else the broker's user name, else user-host.",
+        show_default=False,
+    ),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def open_fleet(broker: str | None, prefix: str | None, requester: str | None) -> Fleet:
+    """The fleet that the options, the environment and the configuration file name; not connected yet.
+
+    :raises InvalidSettings: the configuration file cannot be used.
+    :raises InvalidAddress: the broker's URL cannot be used.
+    :raises InvalidName: the requester or the prefix is not well formed.
+    """
+    settings = load(broker=broker, prefix=prefix, requester=requester)
+    return Fleet(settings.broker, requester=settings.requester, prefix=settings.prefix)

@@ -1,0 +1,240 @@
+"""How replies, outcomes, states and abouts look: the same for `outrider send`, the other subcommands and the REPL.
+
+What comes from devices is shown with its control characters written out, so that no device can move the cursor,
+change colours or pose as another one's line; and as `rich.text.Text`, never as markup.
+"""
+
+import json as standard_json
+import time
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import DecodeError, UnsetType, json
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from outrider.controller.fleet import value_of
+from outrider.device import Reply
+from outrider.device.builtin import RESERVED
+from outrider.schema import About, Progress, Result, State, Status
+
+INDENT: Final = "    "
+
+STATUS_STYLES: Final[Mapping[str, str]] = {
+    "ready": "green",
+    "unready": "yellow",
+    "terminated": "dim",
+    "lost": "red",
+    Status.DONE: "green",
+    Status.FAILED: "red",
+    Status.REJECTED: "red",
+    Status.CANCELLED: "yellow",
+    Status.TIMED_OUT: "red",
+    Status.EXPIRED: "yellow",
+    Status.INTERRUPTED: "red",
+    Status.OFFLINE: "yellow",
+    Status.QUEUED: "yellow",
+    Status.RUNNING: "cyan",
+}
+"""The colour of each state and each outcome."""
+
+_ESCAPED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_JOINERS = "\u200c\u200d"  # harmless, and scripts and emoji need them
+_UNLIMITED = 10_000
+"""Columns where the output is no terminal: a line that another program reads is not folded."""
+
+
+def results_console() -> Console:
+    """Standard output, for what was asked for."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
+
+
+def messages_console() -> Console:
+    """Standard error, for words to people."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """`text` with control and direction characters as JSON would escape them, except those in `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char in keep or not _is_control(char) else _escape(char) for char in text)
+
+
+def json_line(value: object) -> str:
+    """A value as one line of JSON that a terminal does not act upon either."""
+    return printable(standard_json.dumps(value, ensure_ascii=False))
+
+
+def plain_value(result: Result) -> object:
+    """The decoded value of a `done` result, None where there is none; one that cannot be read as text saying so."""
+    try:
+        return value_of(result)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        raw = b"" if isinstance(result.value, UnsetType) else bytes(result.value)
+        return f"(not JSON: {raw!r})"
+
+
+def plain_result(result: Result) -> dict[str, object]:
+    """A result under the names of its fields, its value decoded; what is not set is left out."""
+    plain: dict[str, object] = {
+        "id": result.id,
+        "device": result.device,
+        "command": result.command,
+        "status": str(result.status),
+    }
+    if not isinstance(result.value, UnsetType):
+        plain["value"] = plain_value(result)
+    if result.error is not None:
+        plain["error"] = {"code": result.error.code, "message": result.error.message}
+        if result.error.details is not None:
+            plain["error"] |= {"details": result.error.details}
+    if result.started is not None:
+        plain["started"] = result.started
+    if result.finished is not None:
+        plain["finished"] = result.finished
+    return plain
+
+
+def value_text(value: object) -> str:
+    """A value for people: text as it is, everything else as JSON; None is no text."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return printable(value, keep="\n\t")
+    line = standard_json.dumps(value, ensure_ascii=False)
+    return printable(line if len(line) <= 100 else standard_json.dumps(value, ensure_ascii=False, indent=2), keep="\n")
+
+
+def reply_line(reply: Reply, *, show_device: bool) -> Text | None:
+    """What a device said, for people; None where there is nothing to say. Several lines where the value has several.
+
+    :param show_device: begin with the device's id.
+    """
+    message = reply.message
+    line = Text(f"{printable(reply.device)}  " if show_device else "", style="bold")
+    line = Text.assemble(line)
+    if isinstance(message, Result):
+        return line + _result_text(message)
+    body = progress_text(message)
+    return None if body is None else line + body
+
+
+def progress_text(progress: Progress) -> Text | None:
+    """What happens to a command meanwhile; None where there is nothing to say."""
+    if progress.accepted:
+        return Text("accepted", style="cyan")
+    if progress.stream is not None:
+        data = printable((progress.data or "").rstrip("\n"), keep="\n\t")
+        return Text("| ", style="dim") + Text(_hang(data), style="red" if progress.stream == "stderr" else "")
+    words = [f"{progress.fraction:4.0%}"] if progress.fraction is not None else []
+    if progress.text:
+        words.append(printable(progress.text))
+    return Text("  ".join(words), style="cyan") if words else None
+
+
+def _result_text(result: Result) -> Text:
+    text = Text(str(result.status), style=STATUS_STYLES[result.status])
+    if result.status is Status.DONE:
+        said = value_text(plain_value(result))
+        text.append(_block(said), style="default")
+    elif result.error is not None:
+        code = f"{printable(result.error.code)}: " if result.error.code else ""
+        text.append(_block(code + printable(result.error.message, keep="\n\t")), style="default")
+    if result.started is not None and result.finished is not None:
+        text.append(f"  ({duration(result.finished - result.started)})", style="dim not bold")
+    return text
+
+
+def _block(text: str) -> str:
+    """Words behind a status: in its line, or if they take several, in indented lines below it."""
+    if "\n" not in text:
+        return f"  {text}" if text else ""
+    return "".join(f"\n{INDENT}{line}" for line in text.rstrip("\n").split("\n"))
+
+
+def _hang(text: str) -> str:
+    return text.replace("\n", f"\n{INDENT}| ")
+
+
+def summary_line(outcomes: Mapping[str, Result]) -> Text:
+    """How many of the targets ended how, as `3 targets: 2 done, 1 rejected`; the counts add up."""
+    counts: dict[Status, int] = {}
+    for result in outcomes.values():
+        counts[result.status] = counts.get(result.status, 0) + 1
+    text = Text(f"{len(outcomes)} target{'' if len(outcomes) == 1 else 's'}: ")
+    # In the order of the protocol's list, which begins with `done`.
+    parts = [Text(f"{counts[status]} {status}", style=STATUS_STYLES[status]) for status in Status if status in counts]
+    return text + Text(", ").join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: `3 ms`, `0.5 s`, `4 min`, `2 h`, `3 days`."""
+    seconds = max(seconds, 0.0)
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    for length, unit in ((86400.0, "day"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= length:
+            count = int(seconds // length)
+            return f"{count} {unit}{'s' if unit == 'day' and count != 1 else ''}"
+    return f"{seconds:.0f} s"
+
+
+def status_text(status: str) -> Text:
+    """A device's status in its colour."""
+    return Text(status, style=STATUS_STYLES.get(status, ""))
+
+
+def devices_table(states: Iterable[State], abouts: Mapping[str, About], *, now: float | None = None) -> Table:
+    """One row for each device. Columns that would be empty for all are left out.
+
+    :param abouts: by device, as far as they are known.
+    :param now: Unix seconds.
+    """
+    now = time.time() if now is None else now
+    rows = [_device_row(state, abouts.get(state.device), now) for state in states]
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    columns = {
+        name: [row[at] for row in rows]
+        for at, name in enumerate(("DEVICE", "STATUS", "SINCE", "GROUPS", "POOLS", "TAGS", "COMMANDS", "VERSIONS"))
+        if at < 3 or any(row[at] for row in rows)
+    }
+    for name in columns:
+        table.add_column(name, no_wrap=name in ("DEVICE", "STATUS", "SINCE"), overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _device_row(state: State, about: About | None, now: float) -> tuple[Text, ...]:
+    tags = (f"{printable(key)}={printable(_tag(value))}" for key, value in sorted(state.tags.items()))
+    commands = sorted(about.commands.keys() - set(RESERVED)) if about else []
+    versions = (f"{printable(name)} {printable(version)}" for name, version in (about.versions if about else {}).items())
+    return (
+        Text(state.device, style="bold"),
+        status_text(state.status),
+        Text(duration(max(now - state.since, 0.0)).replace(" ms", " ms")),
+        Text(" ".join(state.groups)),
+        Text(" ".join(state.pools)),
+        Text(" ".join(tags)),
+        Text(" ".join(map(printable, commands))),
+        Text(", ".join(versions)),
+    )
+
+
+def _tag(value: str | float | bool) -> str:
+    return value if isinstance(value, str) else json.encode(value).decode()
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in _ESCAPED and char not in _JOINERS
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

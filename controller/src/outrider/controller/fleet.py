@@ -1,0 +1,311 @@
+"""The Python API: a fleet of devices on one broker, seen and commanded by one requester."""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+from msgspec import UnsetType, json
+
+from outrider.device import Address, Connection, Invocation, Invoker, Message, Reply, Subscription, error_of
+from outrider.device.invoker import DEFAULT_WAIT, Arguments
+from outrider.schema import (
+    ANY,
+    About,
+    Error,
+    Kind,
+    Result,
+    State,
+    Status,
+    Topics,
+    UnknownTarget,
+)
+
+from .roster import Roster
+from .settings import default_requester
+from .targets import Targets, resolve
+
+T = TypeVar("T")
+
+ABOUT_WAIT = 5.0
+"""Seconds to wait for a device's about, which stands retained on the broker."""
+
+LOOK_AGAIN = 5.0
+"""Seconds after which waiting without a limit looks again at whether anything may still come."""
+
+
+class Dispatch:
+    """One command sent to a target. Iterate it for everything that comes back.
+
+    It yields each `Reply` as it comes, ends when every device of the target has an outcome, and then has exactly one
+    outcome for each in `outcomes`: the device's own final answer, or the requester's word for it.
+
+    :ivar id: the command's id.
+    :ivar targets: what the target stood for when the command was sent.
+    :ivar outcomes: by device, in the order of the target.
+    """
+
+    def __init__(
+        self, invocation: Invocation, targets: Targets, roster: Roster, invoker: Invoker, wait: float | None
+    ) -> None:
+        self.id = invocation.id
+        self.targets = targets
+        self.outcomes: dict[str, Result] = {}
+        self._invocation = invocation
+        self._roster = roster
+        self._invoker = invoker
+        self._patient = wait is not None and wait != math.inf
+        self._wait = DEFAULT_WAIT if wait is None else wait
+        self._taken_by = time.monotonic() + _expiry(wait)
+
+    async def __aiter__(self) -> AsyncIterator[Reply]:
+        deadline = time.monotonic() + self._wait
+        try:
+            with self._roster.watch(lambda state: self._invocation.wake()):
+                while (reply := await self._next(deadline)) is not None:
+                    yield reply
+            for device in self.targets.devices:
+                result = self._invocation.results.get(device)
+                self.outcomes[device] = result or self._unanswered(device)
+                if result is None:
+                    yield Reply(device, self.outcomes[device])
+        finally:
+            self._invoker.forget(self._invocation)
+
+    async def _next(self, deadline: float) -> Reply | None:
+        """The next reply; None when there is none left to wait for."""
+        while True:
+            left = deadline - time.monotonic() if self._waiting() else 0.0
+            reply = await self._invocation.next(left)
+            if reply is not None or left <= 0:
+                return reply
+
+    def _waiting(self) -> bool:
+        """Whether an answer may still come soon: not when all that are missing are known to be away."""
+        missing = self._invocation.missing
+        if self._patient:
+            return bool(missing)
+        # Who has not taken it by the end of its expiry will not any more.
+        takes = time.monotonic() < self._taken_by
+        accepted = self._invocation.accepted
+        return any(self._is_there(device) and (takes or device in accepted) for device in missing)
+
+    def _is_there(self, device: str) -> bool:
+        state = self._roster.states.get(device)
+        return state is not None and state.status in ("ready", "unready")
+
+    def _unanswered(self, device: str) -> Result:
+        state = self._roster.states.get(device)
+        where = state.status if state else "unknown"
+        if device in self.targets.gone:
+            status, words = Status.OFFLINE, "terminated: nothing was sent to it"
+        elif device in self._invocation.accepted:
+            status, words = Status.RUNNING, f"accepted, no final answer yet; the device is {where}"
+        else:
+            status, words = Status.QUEUED, f"sent, not taken yet; the device is {where}; it may still run"
+        error = Error("", words)
+        return Result(id=self.id, device=device, command=self._invocation.command, status=status, error=error)
+
+
+class Fleet:
+    """The devices on one broker. Use it as an async context manager.
+
+    ::
+
+        async with Fleet("mqtt://localhost") as fleet:
+            print(await fleet.call("lamp-1", "ping", type=int))
+            async for outcome in fleet.send("@kitchen", "dim", level=40):
+                print(outcome.device, outcome.status)
+
+    :param broker: URL, as `mqtt://user:password@host:1883` or `mqtts://host`.
+    :param requester: this side's stable name; by default the broker's user name, else OUTRIDER_NAME, else user-host.
+    :param prefix: levels that stand before every topic.
+    :param on_connect: called whenever the broker is there, `on_disconnect` whenever it is lost, with the reason in words.
+    """
+
+    def __init__(
+        self,
+        broker: str,
+        *,
+        requester: str | None = None,
+        prefix: str = "",
+        on_connect: Callable[[], None] | None = None,
+        on_disconnect: Callable[[str], None] | None = None,
+    ) -> None:
+        address = Address.parse(broker)
+        self.requester = requester or default_requester(address.user)
+        self.roster = Roster()
+        self._topics = Topics(prefix)
+        self._parse = self._topics.parse
+        self._connection = Connection(
+            address,
+            client_id=f"{self.requester}-{secrets.token_hex(4)}",
+            receive=self._receive,
+            on_connect=on_connect,
+            on_disconnect=on_disconnect,
+        )
+        self._invoker = Invoker(self._connection, topics=self._topics, requester=self.requester)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to the broker."""
+        return self._connection
+
+    async def __aenter__(self) -> Self:
+        """Connect, subscribe, and wait until the states that stand on the broker have come.
+
+        :raises BrokerUnreachable: at the first attempt that fails.
+        :raises SubscribeRefused: this requester may not read states or answers.
+        """
+        await self._connection.__aenter__()
+        try:
+            await self._connection.wait_connected(retry=False)
+            await self._invoker.open()
+            await self._connection.subscribe(Subscription(self._topics.state(ANY)))
+            await self._connection.roundtrip()
+        except BaseException:
+            await self._connection.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.__aexit__(kind, error, traceback)
+
+    def devices(self, target: str | None = None) -> list[State]:
+        """The states of the devices a target stands for, in order of their ids; without a target of all ever seen.
+
+        :raises UnknownTarget: the target stands for no device.
+        """
+        if target is None:
+            return [self.roster.states[id] for id in sorted(self.roster.states)]
+        return [self.roster.states[id] for id in resolve(target, self.roster.states).devices]
+
+    def resolve(self, target: str) -> Targets:
+        """What a target stands for now.
+
+        :raises UnknownTarget: it stands for no device.
+        """
+        return resolve(target, self.roster.states)
+
+    async def about(self, device: str, *, wait: float = ABOUT_WAIT) -> About:
+        """A device's commands with help and JSON Schema.
+
+        :param wait: seconds.
+        :raises UnknownTarget: nobody has seen this device, or its about does not stand on the broker.
+        """
+        self.resolve(device)
+        if known := self.roster.about(device):
+            return known
+        filter = self._topics.about(device)
+        coming = self.roster.await_about(device)
+        await self._connection.subscribe(Subscription(filter))
+        try:
+            async with asyncio.timeout(wait):
+                return await coming
+        except TimeoutError:
+            raise UnknownTarget(
+                f"{device} has not told its commands: nothing is retained on {filter}; restart the device"
+            ) from None
+        finally:
+            await self._connection.unsubscribe(filter)
+
+    def dispatch(
+        self,
+        target: str,
+        command: str,
+        args: Arguments | None = None,
+        *,
+        wait: float | None = None,
+        timeout: float | None = None,
+    ) -> Dispatch:
+        """Send a command to every device of a target, at once; iterate the result for what comes back.
+
+        :param args: named (a mapping) or positional (a sequence).
+        :param wait: seconds to wait for final answers. Without it 30, and no longer than until all devices that are
+            there have answered: a lost one does not hold up the others. `math.inf`: for as long as a device that is
+            there works on it.
+        :param timeout: seconds the command may run on a device.
+        :raises UnknownTarget: the target stands for no device.
+        """
+        targets = self.resolve(target)
+        invocation = self._invoker.invoke(
+            [device for device in targets.devices if device not in targets.gone],
+            command,
+            args,
+            group=targets.group,
+            expires_in=_expiry(wait),
+            timeout=timeout,
+        )
+        return Dispatch(invocation, targets, self.roster, self._invoker, wait)
+
+    async def send(
+        self, target: str, command: str, /, *args: object, **named: object
+    ) -> AsyncIterator[Result]:
+        """Send a command and yield one outcome for every device of the target, as they come.
+
+        :raises UnknownTarget: the target stands for no device.
+        """
+        dispatch = self.dispatch(target, command, _arguments(args, named))
+        seen: set[str] = set()
+        async for reply in dispatch:
+            if isinstance(reply.message, Result) and reply.device in dispatch.targets.devices:
+                if reply.device not in seen:
+                    seen.add(reply.device)
+                    yield reply.message
+
+    @overload
+    async def call(self, device: str, command: str, /, *args: object, type: type[T], **named: object) -> T: ...
+
+    @overload
+    async def call(self, device: str, command: str, /, *args: object, **named: object) -> object: ...
+
+    async def call(
+        self, device: str, command: str, /, *args: object, type: Any = object, **named: object
+    ) -> object:
+        """Call a command on one device and return its value.
+
+        :param type: what the value is decoded as; plain objects by default.
+        :raises RemoteError: the device answered otherwise than `done`.
+        :raises NoAnswer: none came within 30 s.
+        """
+        result = await self._invoker.call(device, command, _arguments(args, named))
+        if error := error_of(result):
+            raise error
+        return value_of(result, type)
+
+    def _receive(self, batch: Sequence[Message]) -> None:
+        for message in batch:
+            topic = self._parse(message.topic)
+            if topic is None:
+                continue
+            if topic.kind is Kind.RESULT or topic.kind is Kind.PROGRESS:
+                self._invoker.receive(topic, message.payload)
+            else:
+                self.roster.receive(topic, message.payload)
+
+
+def value_of(result: Result, type: Any = object) -> Any:
+    """The value of a `done` result.
+
+    :param type: what to decode it as.
+    :raises msgspec.ValidationError: it is of another type.
+    """
+    if isinstance(result.value, UnsetType):
+        return None
+    return json.decode(result.value, type=type)
+
+
+def _expiry(wait: float | None) -> float:
+    """Seconds a command stays good for a device that has not taken it yet."""
+    return DEFAULT_WAIT if wait is None or wait == math.inf else wait
+
+
+def _arguments(args: tuple[object, ...], named: dict[str, object]) -> Arguments:
+    if args and named:
+        raise TypeError("give arguments by position or by name, not both: the protocol has one or the other")
+    return named or list(args)

@@ -1,0 +1,75 @@
+"""Which broker, which prefix, who asks: options first, then the environment, then the configuration file."""
+
+import getpass
+import os
+import socket
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from platformdirs import user_config_path
+
+from outrider.schema import LocalError, to_name
+
+DEFAULT_BROKER = "mqtt://localhost:1883"
+
+
+class InvalidSettings(LocalError):
+    """The configuration file cannot be used."""
+
+
+class Settings(NamedTuple):
+    """`requester` is None where nobody named one; then it is the broker's user name, else user-host."""
+
+    broker: str
+    prefix: str
+    requester: str | None
+
+
+def config_path() -> Path:
+    """Where the configuration file stands: `outrider/config.toml` under the user's configuration folder."""
+    return user_config_path("outrider") / "config.toml"
+
+
+def load(*, broker: str | None = None, prefix: str | None = None, requester: str | None = None) -> Settings:
+    """What an option says, else OUTRIDER_BROKER, OUTRIDER_PREFIX, OUTRIDER_NAME, else the configuration file.
+
+    The file is TOML with the keys `broker`, `prefix` and `name`, all optional.
+
+    :raises InvalidSettings: the file is there and cannot be read.
+    """
+    file = _file(config_path())
+    return Settings(
+        broker or os.environ.get("OUTRIDER_BROKER") or file.get("broker") or DEFAULT_BROKER,
+        prefix if prefix is not None else os.environ.get("OUTRIDER_PREFIX", file.get("prefix", "")),
+        requester or os.environ.get("OUTRIDER_NAME") or file.get("name"),
+    )
+
+
+def default_requester(username: str | None) -> str:
+    """Who asks where nobody said: the broker's user name, else OUTRIDER_NAME, else user-host."""
+    return to_name(username or os.environ.get("OUTRIDER_NAME") or f"{_user()}-{socket.gethostname()}")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's uid without a name
+        return f"uid{os.getuid()}"
+
+
+def _file(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InvalidSettings(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(f"the configuration file {path} is not TOML: {error}") from error
+    for key, value in content.items():
+        if key not in ("broker", "prefix", "name") or not isinstance(value, str):
+            raise InvalidSettings(f'{path}: {key} = {value!r}: write broker, prefix or name = "…"')
+    return content

@@ -1,0 +1,31 @@
+"""An endpoint of outrider: devices with typed commands, and the connection and invoker that both sides use."""
+
+from .address import Address
+from .builtin import calculate, ping
+from .connection import Connection, Message, Subscription, Will
+from .device import Device
+from .invoker import Invocation, Invoker, Reply, error_of
+from .job import Job, Track
+from .journal import Entry, Journal, Key, MemoryJournal, Stage
+
+__all__ = [
+    "Address",
+    "Connection",
+    "Device",
+    "Entry",
+    "Invocation",
+    "Invoker",
+    "Job",
+    "Journal",
+    "Key",
+    "MemoryJournal",
+    "Message",
+    "Reply",
+    "Stage",
+    "Subscription",
+    "Track",
+    "Will",
+    "calculate",
+    "error_of",
+    "ping",
+]

@@ -1,0 +1,117 @@
+"""The commands that come with every device, and `calculate`, which comes by choice."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from msgspec import Meta, Struct, UnsetType, json, msgpack, to_builtins
+
+from outrider.schema import About, Encoding
+
+from .executor import Executor
+from .job import Job, RunningJob
+from .lifecycle import Lifecycle
+
+RESERVED = ("start", "stop", "terminate", "cancel", "jobs", "result", "about", "stats")
+"""Names of the control commands, which no device can define anew."""
+
+CALCULATE_REPORTS = 20
+"""How many times `calculate` reports its progress at most."""
+
+REPORT_INTERVAL = 0.2
+"""Seconds between two reports of `calculate` at least."""
+
+
+class Stats(Struct, frozen=True):
+    """What `stats` returns: counts since the device's process began, and what it does now.
+
+    `uptime` is in seconds, `clock` the device's Unix time. `protocol` is the MQTT version (5, or 4 for 3.1.1).
+    `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what was not answered, by reason.
+    """
+
+    uptime: float
+    clock: float
+    session: int
+    protocol: int | None
+    jobs: int
+    ended: dict[str, int]
+    dropped: dict[str, int]
+
+
+class Controls:
+    """The control commands of one device: they work in any state, at once, whatever else runs."""
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        executor: Executor,
+        about: Callable[[], About],
+        stats: Callable[[], Stats],
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._executor = executor
+        self._about = about
+        self._stats = stats
+
+    def start(self) -> str:
+        """Make the device ready for data commands; return its status."""
+        self._lifecycle.send("start")
+        return self._lifecycle.status
+
+    def stop(self) -> str:
+        """Make the device unready: running jobs finish, those that had not started end; return its status."""
+        self._lifecycle.send("stop")
+        self._executor.cancel_waiting()
+        return self._lifecycle.status
+
+    def terminate(self) -> str:
+        """Cancel all jobs, end the device for good and its process with exit code 0."""
+        self._lifecycle.send("terminate")
+        return self._lifecycle.status
+
+    def cancel(self, job: Job, id: str) -> bool:
+        """Cancel your own job with this id; return whether there was one."""
+        return self._executor.cancel(job, id)
+
+    def jobs(self) -> list[RunningJob]:
+        """Return the jobs accepted and not finished, oldest first."""
+        return self._executor.running()
+
+    def result(self, job: Job, id: str) -> dict[str, object] | None:
+        """Return the final answer to your own earlier command with this id, null if there is none."""
+        found = self._executor.result_of(job, id)
+        if found is None:
+            return None
+        result, encoding = found
+        plain: dict[str, object] = to_builtins(result)
+        if not isinstance(result.value, UnsetType):
+            decode = json.decode if encoding is Encoding.JSON else msgpack.decode
+            plain["value"] = decode(result.value)
+        return plain
+
+    def about(self) -> About:
+        """Return the device's commands with help and JSON Schema, and its versions."""
+        return self._about()
+
+    def stats(self) -> Stats:
+        """Return counts since the device's process began, and what it does now."""
+        return self._stats()
+
+
+def ping() -> int:
+    """Return the device's clock: the current Unix time in whole seconds."""
+    return int(time.time())
+
+
+async def calculate(job: Job, x: Annotated[float, Meta(ge=0)], msg: str) -> str:
+    """Take x seconds, print msg on the device and return it; everything else goes on meanwhile."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    step = max(x / CALCULATE_REPORTS, REPORT_INTERVAL)
+    while (left := began + x - loop.time()) > 0:
+        await asyncio.sleep(min(step, left))
+        gone = min(loop.time() - began, x)
+        job.report(gone / x, f"{gone:.1f} of {x:g} s")
+    print(msg, flush=True)
+    return msg

@@ -1,0 +1,536 @@
+"""One MQTT session over many network connections.
+
+It connects, falls back to MQTT 3.1.1, reconnects, subscribes again, and keeps every publish until the broker has
+acknowledged it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Final, ParamSpec, Self
+
+from outrider.schema.errors import BrokerUnreachable, InvalidName, SubscribeRefused
+
+from .address import Address
+from .client import MQTT_3_1_1, MQTT_5, Message
+from .link import Handlers, Link, LinkError, LinkLost, Subscription, Will
+from .outbox import Outbox, Publication
+
+__all__ = ["Connection", "Message", "Subscription", "VersionChoice", "Will", "longest_pause"]
+
+logger = logging.getLogger("outrider.connection")
+
+_STEADY = 5.0
+"""Seconds after which a connection counts as good, and the pauses before reconnecting begin anew."""
+_CLOSING = 1.0
+"""Seconds for a clean end, once everything has been said."""
+_FILTERS_AT_ONCE = 200
+_NAMES: Final = {MQTT_5: "5", MQTT_3_1_1: "3.1.1"}
+
+P = ParamSpec("P")
+
+
+class Connection:
+    """A session with the broker at `address`, kept up from entering the context until leaving it.
+
+    It does not wait for the broker: publishes are queued and subscriptions remembered until it is there. Leaving the
+    context is `disconnect`.
+
+    - `receive` gets all messages that came together, in order; when it returns they are acknowledged. Should it raise,
+      that is logged and they are acknowledged all the same: the broker would only send the same again.
+    - `will` is asked anew before each connect.
+    - `session_expiry`: seconds for which the broker keeps the session while this side is away; 0 begins a clean one
+      each time. MQTT 3.1.1 knows only clean, and kept for as long as the broker likes.
+    - `keepalive`: seconds without traffic after which the connection is probed.
+    - `window`: how many publishes may be unacknowledged at once, fewer where the broker says so. `max_queued`: how many
+      may wait beyond that.
+    - `connect_timeout`: seconds for opening a connection, and again for the broker's answer.
+    - `max_packet_size`: bytes of a packet this side accepts; an MQTT 5 broker drops larger ones.
+    - `on_connect` is called when the broker has accepted the connection and all subscriptions have been made again,
+      before anything queued is sent; `on_disconnect`, with the reason in words, when that connection has ended and it
+      was not `disconnect` or `abort` that ended it.
+    - `tls` replaces the context made from the address.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        client_id: str,
+        receive: Callable[[Sequence[Message]], None],
+        will: Callable[[], Will | None] | None = None,
+        session_expiry: int = 0,
+        keepalive: int = 30,
+        window: int = 500,
+        max_queued: int = 10_000,
+        connect_timeout: float = 10.0,
+        max_packet_size: int = 1_048_576,
+        on_connect: Callable[[], None] | None = None,
+        on_disconnect: Callable[[str], None] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.address: Final = address
+        self.client_id: Final = client_id
+        self._receive = receive
+        self._will = will
+        self._session_expiry = session_expiry
+        self._keepalive = keepalive
+        self._connect_timeout = connect_timeout
+        self._max_packet_size = max_packet_size
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._tls = tls
+        self._where = f"the broker at {address.host}:{address.port}"
+        self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
+        self._handlers = Handlers(self._take, self._outbox.acknowledged, self._send_queued)
+        self._versions = VersionChoice()
+        self._link: Link | None = None
+        self._subscriptions: dict[str, Subscription] = {}
+        self._unwanted: set[str] = set()
+        self._answers: dict[Subscription, str | None] = {}
+        self._retained_received = 0
+        self._failure: str | None = None
+        self._watchers: list[asyncio.Future[None]] = []
+        self._hurry = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name=f"connection of {self.client_id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted the connection and all subscriptions have been made again."""
+        return self._link is not None and not self._link.lost.done()
+
+    @property
+    def protocol(self) -> int | None:
+        """The MQTT version in use, 5, or 4 for 3.1.1; None while not connected."""
+        return None if self._link is None else self._link.protocol
+
+    @property
+    def session_present(self) -> bool:
+        """Whether the broker still had this session when the present connection began."""
+        return self._link is not None and self._link.session_present
+
+    async def wait_connected(self, *, retry: bool = True, timeout: float | None = None) -> None:
+        """Return once connected. Without `retry` give up as soon as an attempt has failed.
+
+        :raises BrokerUnreachable: an attempt failed, or `timeout` seconds are over; it says where, why and what to do.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not self.connected:
+                    self._check_open()
+                    if self._failure is not None and not retry:
+                        raise self._unreachable(self._failure)
+                    await self._change()
+        except TimeoutError:
+            raise self._unreachable(self._failure or f"no answer within {timeout:g} s") from None
+
+    async def subscribe(self, *subscriptions: Subscription) -> None:
+        """Subscribe now, and after each reconnect; return when the broker has confirmed all.
+
+        While not connected it waits; a call that is cancelled meanwhile has still been remembered.
+
+        :raises InvalidName: not a topic filter.
+        :raises SubscribeRefused: the broker refused some; those are forgotten.
+        :raises BrokerUnreachable: the connection was closed on this side before it was confirmed.
+        """
+        for each in subscriptions:
+            _check_filter(each.filter)
+            self._subscriptions[each.filter] = each
+            self._unwanted.discard(each.filter)
+        answers: dict[Subscription, str | None] = {}
+        link = self._link
+        while missing := [each for each in subscriptions if each not in answers]:
+            try:
+                if link is not None:
+                    answers.update(zip(missing, await link.subscribe(missing), strict=True))
+                    continue
+            except LinkLost:
+                pass
+            link = await self._connected_link()
+            answers = {each: self._answers[each] for each in subscriptions if each in self._answers}
+        refused = {each.filter: reason for each, reason in answers.items() if reason is not None}
+        for name in refused:
+            self._subscriptions.pop(name, None)
+        if refused:
+            which = ", ".join(f"{name} ({reason})" for name, reason in refused.items())
+            raise SubscribeRefused(f"{self._where} refused the subscription to {which}: check its access control list")
+
+    async def unsubscribe(self, *filters: str) -> None:
+        """Unsubscribe, and return when the broker has confirmed it. Without a connection the next one does it."""
+        for each in filters:
+            self._subscriptions.pop(each, None)
+        self._unwanted.update(filters)  # of a session that outlives the connection
+        if self._link is not None and filters:
+            with contextlib.suppress(LinkLost):
+                await self._link.unsubscribe(filters)
+                self._unwanted.difference_update(filters)
+
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool = False, expiry: int | None = None
+    ) -> asyncio.Future[None]:
+        """Publish with QoS 1, in the order of the calls; the future is done when the broker has acknowledged it.
+
+        Queued while not connected, and sent again after a reconnect until it is acknowledged. After `expiry` seconds
+        nobody shall get it any more (the broker heeds that on MQTT 5). Cancelling the future withdraws what has not
+        been sent. The future fails with `PublishRefused` (a broker says so on MQTT 5 only), with `MessageTooLarge` if
+        only the next connection shows that, with `LocalError` after `expiry`, or with `BrokerUnreachable` when this
+        side ends the connection first. Nobody has to look at a failure.
+
+        :raises InvalidName: the topic is empty or has a wildcard in it.
+        :raises MessageTooLarge: over what the broker accepts.
+        :raises QueueFull: `max_queued` messages wait already.
+        :raises BrokerUnreachable: this side has ended the connection.
+        """
+        self._outbox.check(topic, payload)
+        self._check_open()
+        now = monotonic()
+        deadline = None if expiry is None else now + expiry
+        publication = Publication(topic, payload, retain, deadline, asyncio.get_running_loop().create_future())
+        link = self._link
+        if link is not None and link.writable and self._outbox.idle:
+            self._send(link, publication, now)
+        else:
+            self._outbox.put(publication)
+        return publication.future
+
+    async def flush(self, timeout: float | None = None) -> bool:
+        """Wait until all that was published so far is acknowledged or refused; False if `timeout` seconds do not do."""
+        unfinished = self._outbox.unfinished()
+        if unfinished:
+            _, late = await asyncio.wait(unfinished, timeout=timeout)
+            return not late
+        return True
+
+    async def roundtrip(self) -> None:
+        """Return when the retained messages due from earlier subscriptions have been received.
+
+        The broker is asked something harmless until its answer comes with no retained message before it. Once is not
+        enough: a broker that sends only so many before they are acknowledged (Mosquitto, 20 by default) lets the
+        answer overtake the rest.
+        """
+        while True:
+            link = self._link or await self._connected_link()
+            before = self._retained_received
+            try:
+                await link.unsubscribe([f"outrider/never/{self.client_id}"])
+            except LinkLost:
+                await self._connected_link()
+                continue
+            if self._retained_received == before:
+                return
+
+    def reconnect(self) -> None:
+        """End the network connection, without the will, and connect anew at once. The session goes on."""
+        self._hurry.set()
+        if self._link is not None:
+            self._link.disconnect()
+
+    async def disconnect(self, *, end_session: bool = False, flush: float = 1.0) -> None:
+        """Wait up to `flush` seconds for acknowledgements, then DISCONNECT: the will is not sent, nothing reconnects.
+
+        `end_session` makes the broker forget the session. What stays unacknowledged fails with `BrokerUnreachable`.
+        """
+        if self._ended:
+            return
+        link = self._link
+        try:
+            if self.connected:
+                await self.flush(flush)
+                link = self._link
+        finally:
+            if link is not None:
+                link.disconnect(end_session=end_session)
+            self._end()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        if link is None:
+            if end_session and self._session_expiry:
+                logger.warning("%s was not reached, so it keeps the session of %s", self._where, self.client_id)
+            return
+        await link.closed(_CLOSING)
+        if end_session and self._session_expiry and link.protocol == MQTT_3_1_1:
+            await self._clear_session()
+
+    def abort(self) -> None:
+        """End without DISCONNECT, as a crash would: the broker publishes the will. Nothing reconnects."""
+        if self._link is not None:
+            self._link.abort()
+        self._end()
+
+    async def _run(self) -> None:
+        """Keep a connection up, until cancelled."""
+        attempt = 0
+        while True:
+            self._hurry.clear()
+            began = monotonic()
+            try:
+                link = await self._open()
+                began = monotonic()
+                await self._serve(link)
+            except LinkError as error:
+                self._failed(str(error))
+            except Exception as error:
+                logger.exception("%s: connecting to %s failed", self.client_id, self._where)
+                self._failed(f"{type(error).__name__}: {error}")
+            else:
+                if monotonic() - began >= _STEADY:
+                    attempt = 0
+            pause = random.uniform(0, longest_pause(attempt))
+            attempt += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
+
+    async def _open(self) -> Link:
+        """Connect with the version that promises most, then with the other."""
+        version = self._versions.first
+        try:
+            link = await self._connect(version)
+        except LinkError as error:
+            if version == MQTT_3_1_1 or not error.other_version:
+                self._versions.failed()
+                raise
+            refusal = error
+        else:
+            self._versions.accepted(version)
+            return link
+        logger.info("%s does not take MQTT 5 (%s): trying 3.1.1", self._where, refusal)
+        try:
+            link = await self._connect(MQTT_3_1_1)
+        except LinkError as error:
+            if error.other_version and not refusal.said_so:
+                tls = "" if self.address.tls else "; if it wants TLS, the URL begins with mqtts://"
+                raise LinkError(f"{error}, for MQTT 5 and 3.1.1 alike{tls}") from None
+            raise
+        self._versions.fell_back(said_so=refusal.said_so)
+        return link
+
+    async def _connect(self, version: int) -> Link:
+        return await Link.connect(
+            self.address,
+            version,
+            self._handlers,
+            client_id=self.client_id,
+            session_expiry=self._session_expiry,
+            keepalive=self._keepalive,
+            max_packet_size=self._max_packet_size,
+            will=None if self._will is None else self._will(),
+            timeout=self._connect_timeout,
+            tls=self._tls,
+        )
+
+    async def _serve(self, link: Link) -> None:
+        """Make `link` the connection until it ends."""
+        began = monotonic()
+        established = False
+        self._outbox.begin(receive_maximum=link.receive_maximum, packet_limit=link.packet_limit)
+        try:
+            self._answers = await self._subscribe_again(link)
+            self._link = link
+            self._failure = None
+            established = True
+            logger.info("%s is connected to %s with MQTT %s", self.client_id, self._where, _NAMES[link.protocol])
+            self._changed()
+            if self._on_connect is not None:
+                _call(self._on_connect)
+            self._send_queued()
+            if self._hurry.is_set():  # `reconnect` was called while this connection came about
+                link.disconnect()
+            await asyncio.wait([link.lost])
+        finally:
+            self._link = None
+            link.disconnect()
+            loss = link.lost.result()
+            self._outbox.cut(early=monotonic() - began < _STEADY and not loss.taken_over)
+        if loss.taken_over:
+            logger.error(
+                "another client connected to %s with the client id %s and ended this one's connection: give each "
+                "its own; connecting again",
+                self._where,
+                self.client_id,
+            )
+        else:
+            logger.info("%s lost the connection to %s: %s", self.client_id, self._where, loss.reason)
+        if established and self._on_disconnect is not None:
+            _call(self._on_disconnect, loss.reason)
+
+    async def _subscribe_again(self, link: Link) -> dict[Subscription, str | None]:
+        """Make all remembered subscriptions on a new connection; the result tells why some were refused."""
+        answers: dict[Subscription, str | None] = {}
+        wanted = list(self._subscriptions.values())
+        try:
+            if self._unwanted and link.session_present:
+                async with asyncio.timeout(self._connect_timeout):
+                    await link.unsubscribe(sorted(self._unwanted))
+            self._unwanted.clear()
+            for start in range(0, len(wanted), _FILTERS_AT_ONCE):
+                some = wanted[start : start + _FILTERS_AT_ONCE]
+                async with asyncio.timeout(self._connect_timeout):
+                    answers.update(zip(some, await link.subscribe(some), strict=True))
+        except TimeoutError:
+            raise LinkError(f"no answer to SUBSCRIBE within {self._connect_timeout:g} s") from None
+        except LinkLost:
+            raise LinkError(f"{link.lost.result().reason} after SUBSCRIBE") from None
+        for subscription, refusal in answers.items():
+            if refusal is not None:
+                logger.error("%s refused the subscription to %s: %s", self._where, subscription.filter, refusal)
+        return answers
+
+    async def _clear_session(self) -> None:
+        """On MQTT 3.1.1 a session ends with one clean connect."""
+        try:
+            link = await Link.connect(
+                self.address,
+                MQTT_3_1_1,
+                self,
+                client_id=self.client_id,
+                session_expiry=0,
+                keepalive=self._keepalive,
+                max_packet_size=self._max_packet_size,
+                will=None,
+                timeout=_CLOSING,
+                tls=self._tls,
+            )
+        except LinkError as error:
+            logger.warning("%s keeps the session of %s: %s", self._where, self.client_id, error)
+            return
+        link.disconnect()
+        await link.closed(_CLOSING)
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
+            if message.retain:
+                self._retained_received += 1
+        try:
+            self._receive(messages)
+        except Exception:
+            logger.exception("%s: receiving %d messages failed", self.client_id, len(messages))
+
+    def _send_queued(self) -> None:
+        link = self._link
+        if link is None:
+            return
+        now = monotonic()
+        while link.writable and (publication := self._outbox.next(now)) is not None:
+            self._send(link, publication, now)
+
+    def _send(self, link: Link, publication: Publication, now: float) -> None:
+        expiry = publication.expiry(now)
+        packet_id = link.publish(publication.topic, publication.payload, retain=publication.retain, expiry=expiry)
+        self._outbox.sent(packet_id, publication)
+
+    async def _connected_link(self) -> Link:
+        while True:
+            link = self._link
+            if link is not None and not link.lost.done():
+                return link
+            self._check_open()
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait until a connection has come about, an attempt has failed, or this side has ended it all."""
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def _changed(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def _failed(self, reason: str) -> None:
+        if reason != self._failure:
+            logger.warning("%s", self._unreachable(reason))
+        self._failure = reason
+        self._changed()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._task is not None:
+            self._task.cancel()
+        self._outbox.close(
+            BrokerUnreachable(f"The connection to {self._where} was ended before the broker acknowledged this message")
+        )
+        self._changed()
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise BrokerUnreachable(f"The connection to {self._where} has been ended on this side: make a new one")
+
+    def _unreachable(self, reason: str) -> BrokerUnreachable:
+        return BrokerUnreachable(
+            f"No connection to {self._where}: {reason}. Check that it runs and that the URL is right ({self.address})"
+        )
+
+
+class VersionChoice:
+    """Which MQTT version to try first: 5, or 3.1.1 once the broker has shown that it knows no other.
+
+    Silence proves less than words: a broker that crashes, or a proxy before one that is down, hangs up too. So it
+    takes two silent fallbacks in a row, and after three failures of 3.1.1 alone 5 gets its chance again.
+    """
+
+    def __init__(self) -> None:
+        self.first = MQTT_5
+        self._silences = 0
+        self._failures = 0
+
+    def accepted(self, version: int) -> None:
+        """The version tried first was accepted."""
+        self._failures = 0
+        if version == MQTT_5:
+            self._silences = 0
+
+    def fell_back(self, *, said_so: bool) -> None:
+        """3.1.1 was accepted after 5 was not; `said_so` if the broker gave the version as the reason."""
+        self._silences += 1
+        self._failures = 0
+        if said_so or self._silences >= 2:
+            self.first = MQTT_3_1_1
+
+    def failed(self) -> None:
+        """The version tried first failed, for reasons of its own."""
+        self._failures += 1
+        if self._failures >= 3:
+            self.first = MQTT_5
+            self._silences = self._failures = 0
+
+
+def longest_pause(attempt: int) -> float:
+    """The upper bound, in seconds, of the random pause after the given failed attempt, counted from 0."""
+    return min(30.0, 0.25 * 2.0 ** min(attempt, 16))
+
+
+def _check_filter(text: str) -> None:
+    levels = text.split("/")
+    if (
+        not text
+        or "\0" in text
+        or len(text.encode()) > 65_535
+        or "#" in levels[:-1]
+        or any(("#" in level or "+" in level) and len(level) > 1 for level in levels)
+    ):
+        raise InvalidName(f"{text!r} is not a topic filter: + and # stand for whole levels, and # comes last")
+
+
+def _call(callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    try:
+        callback(*args, **kwargs)
+    except Exception:
+        logger.exception("%s failed", getattr(callback, "__qualname__", callback))

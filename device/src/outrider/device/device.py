@@ -1,0 +1,58 @@
+"""A device: its definition, served on a broker."""
+
+import asyncio
+import contextlib
+import signal
+
+from .address import Address
+from .definition import Definition
+from .endpoint import Endpoint
+
+DEFAULT_BROKER = "mqtt://localhost:1883"
+
+
+class Device(Definition):
+    """A device: typed functions as commands, served on any MQTT broker.
+
+    ::
+
+        lamp = Device("lamp-1", groups=["kitchen"], initial="ready")
+
+        @lamp.command
+        def dim(level: Annotated[int, Meta(ge=0, le=100)]) -> int:
+            "Set the brightness in percent and return it."
+
+        asyncio.run(lamp.serve("mqtt://localhost"))
+
+    Its parameters are those of `Definition`.
+    """
+
+    _endpoint: Endpoint | None = None
+
+    async def serve(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
+        """Connect and serve until terminated; without a broker keep trying.
+
+        :param broker: URL, as `mqtt://user:password@host:1883` or `mqtts://host`.
+        :param prefix: levels that stand before every topic.
+        :returns: False if a command's function would not end and may still run.
+        :raises InvalidAddress: the URL cannot be used.
+        :raises SubscribeRefused: the broker does not let this device read its commands.
+        """
+        self._endpoint = Endpoint(self, Address.parse(broker), prefix=prefix)
+        try:
+            return await self._endpoint.run()
+        finally:
+            self._endpoint = None
+
+    def stop(self) -> None:
+        """End `serve` as SIGTERM does: cleanly, and to come back with the present status."""
+        if self._endpoint:
+            self._endpoint.stop()
+
+    async def serve_until_signal(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
+        """`serve`, with SIGTERM and SIGINT ending it cleanly."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):  # not on Windows
+                loop.add_signal_handler(number, self.stop)
+        return await self.serve(broker, prefix=prefix)

@@ -1,0 +1,292 @@
+"""Asking: publish a command, collect what the devices answer."""
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from msgspec import Raw
+
+from outrider.schema import (
+    ANY,
+    EXCEPTIONS,
+    Code,
+    Command,
+    Decoder,
+    Encoding,
+    InvalidMessage,
+    Kind,
+    NoAnswer,
+    Progress,
+    RemoteError,
+    Result,
+    Status,
+    Topic,
+    Topics,
+    check_name,
+    encode,
+)
+
+from .connection import Connection, Subscription
+
+DEFAULT_WAIT = 30.0
+"""Seconds to wait for final answers."""
+
+MIN_EXPIRY = 30.0
+"""Seconds a command stays good at least, also when nobody waits that long."""
+
+Arguments = Mapping[str, object] | Sequence[object]
+
+_PROGRESS = Decoder(Progress)
+_RESULT = Decoder(Result)
+
+
+class Reply(NamedTuple):
+    """What one device said to one command."""
+
+    device: str
+    message: Progress | Result
+
+
+class _Asked(Protocol):
+    def take(self, reply: Reply) -> None: ...
+
+
+class Invocation:
+    """One command on its way to a fixed set of devices, and what they have answered so far.
+
+    :ivar id: the command's id, the same for every target.
+    :ivar devices: the target set, fixed when the command was sent.
+    :ivar results: final answers by device, of the target set only.
+    :ivar accepted: devices that have taken the command and not ended it.
+    """
+
+    def __init__(self, id: str, command: str, devices: Iterable[str], sent: Sequence[asyncio.Future[None]]) -> None:
+        self.id = id
+        self.command = command
+        self.devices = tuple(dict.fromkeys(devices))
+        self.results: dict[str, Result] = {}
+        self.accepted: set[str] = set()
+        self._refused: BaseException | None = None
+        for each in sent:
+            each.add_done_callback(self._sent)
+        self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
+
+    @property
+    def missing(self) -> list[str]:
+        """The devices of the target set without a final answer, in the order of the set."""
+        return [device for device in self.devices if device not in self.results]
+
+    def take(self, reply: Reply) -> None:
+        """Note an answer. The invoker calls it."""
+        if reply.device in self.devices and reply.device not in self.results:
+            if isinstance(reply.message, Result):
+                self.results[reply.device] = reply.message
+                self.accepted.discard(reply.device)
+            else:
+                self.accepted.add(reply.device)
+        self._replies.put_nowait(reply)
+
+    def wake(self) -> None:
+        """Make `next` return None, so that whoever waits looks again at what else it waits for."""
+        self._replies.put_nowait(None)
+
+    async def next(self, wait: float) -> Reply | None:
+        """The next answer, also of a device outside the set; None after `wait` seconds or `wake`.
+
+        With `wait` 0 it takes what has come already.
+
+        :raises PublishRefused: the broker would not take the command.
+        """
+        if self._refused:
+            raise self._refused
+        if wait <= 0:
+            while not self._replies.empty():
+                if (reply := self._replies.get_nowait()) is not None:
+                    return reply
+            return None
+        try:
+            async with asyncio.timeout(wait):
+                return await self._replies.get()
+        except TimeoutError:
+            return None
+
+    def _sent(self, sent: asyncio.Future[None]) -> None:
+        if not sent.cancelled() and (error := sent.exception()):
+            self._refused = error
+            self.wake()
+
+
+class _Call:
+    """One command to one device, waited for."""
+
+    __slots__ = ("accepted", "answer", "device")
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.accepted = False
+        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def take(self, reply: Reply) -> None:
+        if reply.device != self.device:
+            return
+        if isinstance(reply.message, Progress):
+            self.accepted = True
+        elif not self.answer.done():
+            self.answer.set_result(reply.message)
+
+    def refused(self, sent: asyncio.Future[None]) -> None:
+        """The broker's answer to the publish: only a refusal is of interest, a result says the rest."""
+        if not sent.cancelled() and (error := sent.exception()) and not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Invoker:
+    """Sends commands as one requester over a connection, and hands each answer to who asked.
+
+    :param requester: this side's stable name; several processes may share it and pick their results by id.
+    :param encoding: what to ask in; devices answer in it.
+    :param clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        topics: Topics,
+        requester: str,
+        encoding: Encoding = Encoding.JSON,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.requester = check_name(requester, "requester")
+        self.dropped = 0
+        self._connection = connection
+        self._topics = topics
+        self._encoding = encoding
+        self._clock = clock
+        self._asked: dict[str, _Asked] = {}
+
+    async def open(self) -> None:
+        """Subscribe to the answers; waits for the broker's acknowledgement.
+
+        :raises SubscribeRefused: the broker would not let this requester read them.
+        """
+        await self._connection.subscribe(
+            Subscription(self._topics.result(ANY, self.requester), retain_handling=2),
+            Subscription(self._topics.progress(ANY, self.requester)),
+        )
+
+    def receive(self, topic: Topic, payload: bytes) -> None:
+        """Take a message from a result or progress topic; what is not for this requester is counted and dropped."""
+        decoder = _RESULT if topic.kind is Kind.RESULT else _PROGRESS
+        try:
+            message, _ = decoder.decode(payload)
+        except InvalidMessage:
+            self.dropped += 1
+            return
+        asked = self._asked.get(message.id)
+        if asked is None or message.device != topic.device:
+            self.dropped += 1
+        else:
+            asked.take(Reply(message.device, message))
+
+    def invoke(
+        self,
+        devices: Iterable[str],
+        command: str,
+        args: Arguments | None = None,
+        *,
+        group: str | None = None,
+        expires_in: float = DEFAULT_WAIT,
+        timeout: float | None = None,
+        behalf: str | None = None,
+    ) -> Invocation:
+        """Send a command and return at once.
+
+        :param devices: the target set.
+        :param group: publish once to this group, whose members `devices` are, instead of to each device.
+        :param expires_in: seconds until a device must not start it any more; at least 30 are given.
+        :param timeout: seconds it may run on a device.
+        :raises MessageTooLarge: before anything is sent.
+        """
+        id, payload = self._message(command, args, expires_in, timeout, behalf)
+        devices = tuple(dict.fromkeys(devices))
+        expiry = math.ceil(max(expires_in, MIN_EXPIRY))
+        if group is None:
+            topics = [self._topics.command(device, self.requester) for device in devices]
+        else:
+            topics = [self._topics.group(group, self.requester)]
+        sent = [self._connection.publish(topic, payload, expiry=expiry) for topic in topics]
+        invocation = Invocation(id, command, devices, sent)
+        self._asked[id] = invocation
+        return invocation
+
+    def forget(self, invocation: Invocation) -> None:
+        """Take no more answers to this command."""
+        self._asked.pop(invocation.id, None)
+
+    async def call(
+        self,
+        device: str,
+        command: str,
+        args: Arguments | None = None,
+        *,
+        wait: float = DEFAULT_WAIT,
+        timeout: float | None = None,
+        behalf: str | None = None,
+    ) -> Result:
+        """Send a command to one device and return its final answer, whatever its status.
+
+        :param wait: seconds to wait for it.
+        :raises NoAnswer: when the wait ended first; `status` tells whether the device had taken it.
+        :raises PublishRefused: the broker would not take the command.
+        """
+        id, payload = self._message(command, args, wait, timeout, behalf)
+        asked = _Call(device)
+        self._asked[id] = asked
+        try:
+            topic = self._topics.command(device, self.requester)
+            sent = self._connection.publish(topic, payload, expiry=math.ceil(max(wait, MIN_EXPIRY)))
+            sent.add_done_callback(asked.refused)
+            async with asyncio.timeout(wait):
+                return await asked.answer
+        except TimeoutError:
+            status = Status.RUNNING if asked.accepted else Status.QUEUED
+            message = f"{device} gave no final answer to {command} within {wait:g} s; it is {status}"
+            raise NoAnswer(message, device=device, status=status) from None
+        finally:
+            del self._asked[id]
+
+    def _message(
+        self, command: str, args: Arguments | None, expires_in: float, timeout: float | None, behalf: str | None
+    ) -> tuple[str, bytes]:
+        id = secrets.token_hex(8)
+        now = self._clock()
+        message = Command(
+            id=id,
+            command=command,
+            args=Raw(encode(args if args is not None else {}, self._encoding)),
+            from_=self.requester,
+            behalf=behalf,
+            issued=now,
+            expires=now + max(expires_in, MIN_EXPIRY),
+            timeout=timeout,
+        )
+        return id, encode(message, self._encoding)
+
+
+def error_of(result: Result) -> RemoteError | None:
+    """The exception for a final answer, None for `done`."""
+    if result.status is Status.DONE:
+        return None
+    kind = EXCEPTIONS.get(result.status, RemoteError)
+    error = result.error
+    said = error.message if error else ""
+    code = error.code if error else Code.INTERNAL
+    words = f"{result.device}: {result.command} {result.status}" + (f" ({code})" if code else "")
+    message = f"{words}: {said}" if said else words
+    return kind(
+        message, device=result.device, command=result.command, code=code, details=error.details if error else None
+    )

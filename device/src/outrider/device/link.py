@@ -1,0 +1,392 @@
+"""One network connection: a paho client on an open socket, from CONNECT until the connection ends.
+
+Each network connection has a paho client of its own. So the will is fresh, an acknowledgement cannot reach a later
+connection, and paho has nothing to send again: what is unacknowledged belongs to the `Connection`.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from .address import Address
+from .client import MQTT_5, Expiry, Message, SocketClient, in_words, properties
+from .transport import BufferedSocket, open_socket, reason_of
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike
+
+logger = logging.getLogger("outrider.connection")
+
+_LARGEST_PACKET = 268_435_455  # MQTT 5.0, 2.1.4
+_TURN = 0.01
+"""Seconds of decoding after which other tasks get their turn."""
+_UNSUPPORTED_VERSION, _BAD_LOGIN, _NOT_AUTHORIZED, _KEEP_ALIVE, _TAKEN_OVER = 0x84, 0x86, 0x87, 0x8D, 0x8E
+
+
+class Will(NamedTuple):
+    """What the broker publishes, retained and with QoS 1, when the connection ends without DISCONNECT."""
+
+    topic: str
+    payload: bytes
+
+
+class Subscription(NamedTuple):
+    """A topic filter, subscribed with QoS 1. The two options take effect on MQTT 5 only.
+
+    `retain_handling`: stored messages are sent at each subscribe (0), only at a new subscription (1), or never (2).
+    """
+
+    filter: str
+    retain_as_published: bool = False
+    retain_handling: int = 0
+
+
+class Loss(NamedTuple):
+    """Why a network connection ended, in words; `taken_over` when another client came with the same client id."""
+
+    reason: str
+    taken_over: bool = False
+
+
+class LinkError(Exception):
+    """No MQTT connection came about.
+
+    `other_version`: another MQTT version may work. `said_so`: because the broker answered that, not by its silence.
+    """
+
+    def __init__(self, reason: str, *, other_version: bool = False, said_so: bool = False) -> None:
+        super().__init__(reason)
+        self.other_version = other_version
+        self.said_so = said_so
+
+
+class LinkLost(Exception):
+    """The network connection ended before the broker answered."""
+
+
+class Handlers(NamedTuple):
+    """What a link calls. Messages may come before `Link.connect` has returned."""
+
+    messages: Callable[[list[Message]], None]
+    """All messages that came together; they are acknowledged when it returns."""
+    acknowledged: Callable[[int, str | None], None]
+    """The broker has acknowledged the publish with this packet id, or refused it for the given reason."""
+    room: Callable[[], None]
+    """Something was acknowledged, or the network takes data again: perhaps more can be published."""
+
+
+class Link:
+    """An MQTT connection that the broker has accepted; made by `connect`. It ends once, when `lost` is done."""
+
+    def __init__(
+        self, address: Address, opened: BufferedSocket, client: SocketClient, keepalive: int, handlers: Handlers
+    ) -> None:
+        self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+        self.session_present = False
+        self.receive_maximum = 65_535
+        self.packet_limit = _LARGEST_PACKET
+        self._loop = asyncio.get_running_loop()
+        self._address = address
+        self._handlers = handlers
+        self._socket = opened
+        self._client = client
+        self._keepalive = keepalive
+        self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
+        self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._writing = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        address: Address,
+        protocol: int,
+        handlers: Handlers,
+        *,
+        client_id: str,
+        session_expiry: int,
+        keepalive: int,
+        max_packet_size: int,
+        will: Will | None,
+        timeout: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> "Link":
+        """Open a socket, send CONNECT with `protocol` and return once the broker has accepted it.
+
+        `timeout` bounds the opening and the broker's answer, each. `session_expiry` 0 begins a clean session.
+
+        :raises LinkError: why it did not come about.
+        """
+        try:
+            opened = await open_socket(address, tls=tls, timeout=timeout)
+        except (OSError, TimeoutError) as error:
+            raise LinkError(reason_of(error, address)) from error
+        client = SocketClient(
+            opened,
+            client_id=client_id,
+            protocol=protocol,
+            clean=session_expiry == 0,
+            acknowledged=handlers.acknowledged,
+        )
+        link = cls(address, opened, client, keepalive, handlers)
+        try:
+            link._begin(protocol, session_expiry, keepalive, max_packet_size, will)
+            await link._accepted(timeout)
+        except BaseException:
+            link.abort()
+            raise
+        return link
+
+    @property
+    def writable(self) -> bool:
+        """Whether the network takes more; `on_room` is called when this becomes true again."""
+        return self._socket.writable and not self.lost.done()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool, expiry: int | None) -> int:
+        """Send a PUBLISH with QoS 1 and return its packet id. `expiry`, in seconds, is left out on MQTT 3.1.1."""
+        options = None if expiry is None or self.protocol != MQTT_5 else Expiry(expiry)
+        while True:
+            info = self._client.publish(topic, payload, 1, retain, options)
+            if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in use: take the next
+                return info.mid
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str | None]:
+        """Subscribe and return for each, in order, why the broker refused it, or None.
+
+        :raises LinkLost: the connection ended before the broker answered.
+        """
+        if self.protocol == MQTT_5:
+            _, mid = self._client.subscribe(
+                [
+                    (each.filter, SubscribeOptions(1, False, each.retain_as_published, each.retain_handling))
+                    for each in subscriptions
+                ]
+            )
+        else:
+            _, mid = self._client.subscribe([(each.filter, 1) for each in subscriptions])
+        codes = await self._answer(mid)
+        if len(codes) != len(subscriptions):
+            self.abort()
+            raise LinkLost
+        return [str(code) if code.is_failure else None for code in codes]
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Unsubscribe; a filter that was not subscribed is no error.
+
+        :raises LinkLost: the connection ended before the broker answered.
+        """
+        _, mid = self._client.unsubscribe(list(filters))
+        await self._answer(mid)
+
+    def disconnect(self, *, end_session: bool = False) -> None:
+        """Send DISCONNECT and close: the broker does not publish the will. `end_session` takes effect on MQTT 5."""
+        if self.lost.done():
+            return
+        self._lose(Loss("disconnected"))
+        if end_session and self.protocol == MQTT_5:
+            self._client.disconnect(properties=properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
+        else:
+            self._client.disconnect()
+        self._client.loop_write()
+
+    async def closed(self, timeout: float) -> None:
+        """Wait until everything has left and the socket is closed; after `timeout` seconds it is cut."""
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._socket.closed)
+        except TimeoutError:
+            self._socket.abort()
+
+    def abort(self) -> None:
+        """Cut the connection without DISCONNECT: the broker publishes the will."""
+        if not self.lost.done():
+            self._lose(Loss("cut on this side"))
+            self._socket.abort()
+
+    @property
+    def protocol(self) -> int:
+        """The MQTT version, 5 or 4 (3.1.1)."""
+        return int(self._client.protocol)
+
+    def _begin(
+        self, protocol: int, session_expiry: int, keepalive: int, max_packet_size: int, will: Will | None
+    ) -> None:
+        client, address = self._client, self._address
+        client.username_pw_set(address.user, address.password)
+        if will is not None:
+            client.will_set(will.topic, will.payload, 1, True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_answer
+        client.on_unsubscribe = self._on_answer
+        client.on_socket_register_write = self._on_register_write
+        self._socket.on_data = self._drain
+        self._socket.on_lost = self._on_lost
+        self._socket.on_writable = self._on_writable
+        if protocol == MQTT_5:
+            wishes = properties(PacketTypes.CONNECT, MaximumPacketSize=max_packet_size)
+            if session_expiry:
+                wishes.SessionExpiryInterval = session_expiry
+            # Both must be set: clean_start alone defaults to "the first connect of this client only".
+            client.connect(address.host, address.port, keepalive, clean_start=session_expiry == 0, properties=wishes)
+        else:
+            client.connect(address.host, address.port, keepalive)
+        self._tick()
+
+    async def _accepted(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                flags, reason, limits = await self._connack
+        except TimeoutError:
+            raise LinkError(f"no answer to CONNECT within {timeout:g} s", other_version=True) from None
+        if reason.is_failure:
+            raise LinkError(
+                _refusal(reason, limits, self._address),
+                other_version=reason.value == _UNSUPPORTED_VERSION,
+                said_so=True,
+            )
+        if self.lost.done():
+            raise LinkError(self.lost.result().reason)
+        self.session_present = flags.session_present
+        self.receive_maximum = getattr(limits, "ReceiveMaximum", self.receive_maximum)
+        self.packet_limit = min(getattr(limits, "MaximumPacketSize", _LARGEST_PACKET), _LARGEST_PACKET)
+        if getattr(limits, "MaximumQoS", 2) < 1:
+            raise LinkError("it takes no QoS 1, which outrider needs")
+        if not getattr(limits, "RetainAvailable", 1):
+            raise LinkError("it keeps no retained messages, which outrider needs")
+
+    async def _answer(self, mid: int | None) -> list[ReasonCode]:
+        if mid is None or self.lost.done():
+            raise LinkLost
+        answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
+        self._answers[mid] = answer
+        try:
+            return await answer
+        finally:
+            self._answers.pop(mid, None)
+
+    def _drain(self) -> None:
+        """Let paho decode all that has come, hand it over, then acknowledge it."""
+        if self.lost.done():
+            return
+        client = self._client
+        began = monotonic()
+        try:
+            while self._socket.pending():
+                if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                    break
+                if monotonic() - began > _TURN:
+                    break
+        except Exception:
+            logger.exception("paho failed on what the broker sent; the connection is dropped")
+            self.abort()
+            return
+        if client.messages:
+            messages, client.messages = client.messages, []
+            self._handlers.messages(messages)
+        receipts, client.receipts = client.receipts, []
+        for packet_id, qos in receipts:
+            client.ack(packet_id, qos)
+        if self.lost.done():
+            return
+        self._handlers.room()
+        if self._socket.pending():
+            self._socket.hold()
+            self._loop.call_soon(self._continue)
+        self._write_soon()
+
+    def _continue(self) -> None:
+        self._socket.release()
+        self._drain()
+
+    def _write_soon(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        self._writing = False
+        self._client.loop_write()
+        self._socket.flush()
+
+    def _tick(self) -> None:
+        self._client.loop_misc()
+        if not self.lost.done():
+            self._timer = self._loop.call_later(min(5.0, self._keepalive / 4 or 5.0), self._tick)
+
+    def _lose(self, loss: Loss, *, other_version: bool = True) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(loss)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._connack.done():
+            self._connack.set_exception(LinkError(f"{loss.reason} after CONNECT", other_version=other_version))
+            self._connack.exception()  # `connect` may have been cancelled: then nobody asks
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LinkLost())
+                answer.exception()
+
+    # paho swallows nothing that a callback raises, so these only store and schedule.
+
+    def _on_connect(
+        self, _client: Client, _userdata: object, flags: ConnectFlags, reason: ReasonCode, limits: Properties | None
+    ) -> None:
+        if not self._connack.done():
+            self._connack.set_result((flags, reason, limits))
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: object,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        details: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._lose(Loss(f"the broker ended it: {in_words(reason, details)}", reason.value == _TAKEN_OVER))
+        elif reason.value == _KEEP_ALIVE:
+            self._lose(Loss(f"no answer to a ping within {self._keepalive} s"))
+        else:
+            self._lose(Loss("the broker sent something that is not MQTT"))
+
+    def _on_lost(self, error: Exception | None) -> None:
+        # A TLS failure, such as a client certificate that is asked for, has nothing to do with the version.
+        self._lose(Loss(reason_of(error, self._address)), other_version=not isinstance(error, ssl.SSLError))
+
+    def _on_answer(
+        self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        answer = self._answers.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(reasons)
+
+    def _on_register_write(self, _client: Client, _userdata: object, _socket: "SocketLike") -> None:
+        self._write_soon()
+
+    def _on_writable(self) -> None:
+        self._handlers.room()
+
+
+def _refusal(reason: ReasonCode, details: Properties | None, address: Address) -> str:
+    match reason.value:
+        case code if code in (_BAD_LOGIN, _NOT_AUTHORIZED):
+            who = f"user {address.user!r}" if address.user else "a client without user and password"
+            scheme = "mqtts" if address.tls else "mqtt"
+            return (
+                f"it refused {who} ({in_words(reason, details)}): "
+                f"check user and password in the URL, {scheme}://USER:PASSWORD@{address.host}:{address.port}"
+            )
+        case _:
+            return f"it refused the connection ({in_words(reason, details)})"

@@ -1,0 +1,248 @@
+"""A typed function's signature becomes a command: its arguments' Struct, JSON Schemas and help.
+
+Arguments arrive as an object (named) or a list (positional) in either encoding, and are checked against the
+annotations (`typing.Annotated[..., msgspec.Meta(...)]` for ranges, lengths and patterns) before the function is called.
+"""
+
+import inspect
+import math
+import re
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import NODEFAULT, Raw, Struct, UnsetType
+
+from .codec import Encoding
+from .errors import InvalidArguments, InvalidCommand
+from .messages import CommandAbout
+from .topics import is_name
+
+_AT = re.compile(r" - at `\$(.*)`$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_MISSING = re.compile(r"Object missing required field `(\w+)`$")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
+_TOO_FEW = re.compile(r"Expected `array` of at least length (\d+), got (\d+)$")
+_TOO_MANY = re.compile(r"Expected `array` of at most length (\d+)(?:, got \d+)?$")
+
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+_EMPTY: Final = {Encoding.JSON: (b"{}", b"[]"), Encoding.MSGPACK: (b"\x80", b"\x90")}
+
+
+class CommandSpec:
+    """What a command is called, takes and gives, derived from a function.
+
+    :ivar name: the command's name.
+    :ivar help: the function's docstring, without its indentation.
+    :ivar parameters: the arguments' names in positional order; keyword-only ones follow.
+    :ivar positional: how many of them may be given by position.
+    :ivar injected: parameters filled in by the device (a `Job`), by name; never taken from a message.
+    """
+
+    def __init__(
+        self, function: Callable[..., object], *, name: str | None = None, injectable: Collection[type] = ()
+    ) -> None:
+        """Read the signature.
+
+        :param injectable: types whose parameters the device fills in itself.
+        :raises InvalidCommand: where an annotation is missing or no message can carry its type.
+        """
+        self.name: str = name or getattr(function, "__name__", "") or ""
+        if not is_name(self.name):
+            raise InvalidCommand(f"a command cannot be called {self.name!r}: use A-Z a-z 0-9 _ -")
+        self.help = inspect.getdoc(function) or ""
+        hints = self._hints(function)
+        fields: list[tuple[str, object, object]] = []
+        injected: dict[str, type] = {}
+        self.positional = 0
+        for parameter in inspect.signature(function).parameters.values():
+            where = f"command {self.name!r}, parameter {parameter.name!r}"
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise InvalidCommand(f"{where}: name and annotate each argument instead of * or **")
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                raise InvalidCommand(f"{where} is positional only; arguments are named, so drop the /")
+            if parameter.name not in hints:
+                raise InvalidCommand(f"{where} has no annotation; write its type, as in `{parameter.name}: int`")
+            hint = hints[parameter.name]
+            if isinstance(hint, type) and hint in injectable:
+                injected[parameter.name] = hint
+                continue
+            default = NODEFAULT if parameter.default is parameter.empty else parameter.default
+            fields.append((parameter.name, hint, _safe_default(default)))
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                self.positional = len(fields)
+        self.parameters = tuple(field[0] for field in fields)
+        self.injected: Mapping[str, type] = injected
+        try:
+            self._arguments = _Arguments(self.name, fields, self.positional)
+            self.arguments_schema = _flat_schema(self._arguments.named_type)
+            self.result_schema = _flat_schema(hints.get("return", typing.Any), schema_hook=_anything)
+        except (TypeError, ValueError) as error:
+            raise InvalidCommand(f"command {self.name!r}: no message can carry this signature: {error}") from error
+
+    def arguments(self, args: Raw | UnsetType, encoding: Encoding) -> dict[str, Any]:
+        """Decode and check the `args` of a message.
+
+        :returns: keyword arguments for the function, with the defaults of those left out.
+        :raises InvalidArguments: naming the argument that is missing, unknown, ill-typed, out of range or not finite.
+        """
+        return self._arguments.decode(args, encoding)
+
+    def about(self, *, idempotent: bool = False, timeout: float | None = None) -> CommandAbout:
+        """The command as it stands in the device's `About`."""
+        return CommandAbout(
+            help=self.help,
+            arguments=self.arguments_schema,
+            result=self.result_schema,
+            idempotent=idempotent,
+            timeout=timeout,
+        )
+
+    def _hints(self, function: Callable[..., object]) -> dict[str, Any]:
+        try:
+            return typing.get_type_hints(function, include_extras=True)
+        except (NameError, TypeError) as error:
+            raise InvalidCommand(
+                f"command {self.name!r}: an annotation cannot be resolved ({error}); "
+                "with `from __future__ import annotations` types must be importable at module level"
+            ) from error
+
+
+class _Decodes(typing.Protocol):
+    def decode(self, buf: bytes, /) -> Struct: ...
+
+
+class _Arguments:
+    """The decoders of one command: named and positional, in both encodings."""
+
+    def __init__(self, command: str, fields: list[tuple[str, object, object]], positional: int) -> None:
+        self.names = tuple(name for name, _, _ in fields)
+        self.named_type = _struct(command, fields)
+        # Positional ones are decoded as the array form of the same fields; keyword-only ones cannot be given so.
+        self.positional_type = _struct(command, fields[:positional], array_like=True)
+        self.keyword_only_required = tuple(name for name, _, default in fields[positional:] if default is NODEFAULT)
+        self._decoders: dict[Encoding, tuple[_Decodes, _Decodes]] = {
+            Encoding.JSON: (msgspec.json.Decoder(self.named_type), msgspec.json.Decoder(self.positional_type)),
+            Encoding.MSGPACK: (msgspec.msgpack.Decoder(self.named_type), msgspec.msgpack.Decoder(self.positional_type)),
+        }
+
+    def decode(self, args: Raw | UnsetType, encoding: Encoding) -> dict[str, Any]:
+        raw = _EMPTY[encoding][0] if isinstance(args, UnsetType) else bytes(args).lstrip(b" \t\r\n")
+        if not self.names and raw in _EMPTY[encoding]:
+            return {}
+        named = _is_map(raw, encoding)
+        if not named and not _is_array(raw, encoding):
+            raise InvalidArguments("args must be an object (named arguments) or a list (positional arguments)")
+        decoder = self._decoders[encoding][0 if named else 1]
+        try:
+            decoded = decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise self._explain(str(error)) from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidArguments(f"args cannot be read: {error}") from error
+        if not named and self.keyword_only_required:
+            raise self._explain(f"Object missing required field `{self.keyword_only_required[0]}`")
+        given = {name: getattr(decoded, name) for name in decoded.__struct_fields__}
+        for name, value in given.items():
+            _check_finite(value, name)
+        return given
+
+    def _explain(self, message: str) -> InvalidArguments:
+        """Say which argument is at fault, in place of msgspec's path."""
+        if found := _MISSING.search(message):
+            return InvalidArguments(f"argument {found[1]!r} is missing", argument=found[1])
+        if found := _TOO_FEW.search(message):
+            name = self.names[int(found[2])]
+            return InvalidArguments(f"argument {name!r} is missing", argument=name)
+        if found := _TOO_MANY.search(message):
+            takes = ", ".join(self.positional_type.__struct_fields__) or "none"
+            return InvalidArguments(f"more than {found[1]} positional arguments (it takes: {takes})")
+        if found := _UNKNOWN.search(message):
+            takes = ", ".join(self.names) or "none"
+            return InvalidArguments(f"unknown argument {found[1]!r} (it takes: {takes})", argument=found[1])
+        at = _AT.search(message)
+        step = _STEP.match(at[1]) if at else None
+        if at is None or step is None:
+            return InvalidArguments(message)
+        name = step[1] or self.names[int(step[2])]
+        inner = at[1][step.end() :]
+        said = message[: at.start()].replace("`", "")
+        return InvalidArguments(f"argument {name!r}: {said}{f' (at {inner})' if inner else ''}", argument=name)
+
+
+def _struct(command: str, fields: Iterable[tuple[str, object, object]], *, array_like: bool = False) -> type[Struct]:
+    return msgspec.defstruct(
+        f"{command}_arguments".replace("-", "_"),
+        [field if field[2] is not NODEFAULT else field[:2] for field in fields],
+        kw_only=True,
+        forbid_unknown_fields=True,
+        array_like=array_like,
+    )
+
+
+def _safe_default(default: object) -> object:
+    """Defaults that msgspec refuses to share (filled lists, dicts) are made anew for each call."""
+    if isinstance(default, list | dict | set) and default:
+        filled = typing.cast("list[object] | dict[object, object] | set[object]", default)
+        return msgspec.field(default_factory=lambda: filled.copy())
+    return default
+
+
+def _flat_schema(annotation: Any, schema_hook: Callable[[type], dict[str, Any]] | None = None) -> dict[str, object]:
+    """JSON Schema with the outermost `$ref` resolved, so that a reader finds `properties` at the top."""
+    schema: dict[str, Any] = msgspec.json.schema(annotation, schema_hook=schema_hook)
+    schema.pop("title", None)
+    name = schema.pop("$ref", "").removeprefix("#/$defs/")
+    if name:
+        definitions = schema.pop("$defs")
+        if f"#/$defs/{name}" in str(definitions):
+            return {"$ref": f"#/$defs/{name}", "$defs": definitions}
+        schema |= definitions.pop(name)
+        schema.pop("title", None)
+        if definitions:
+            schema["$defs"] = definitions
+    return schema
+
+
+def _anything(annotation: type) -> dict[str, Any]:
+    """`object` as the type of a result says no more than that there is one."""
+    if annotation is object:
+        return {"description": "any value"}
+    raise NotImplementedError
+
+
+def _is_map(raw: bytes, encoding: Encoding) -> bool:
+    if encoding is Encoding.JSON:
+        return raw[:1] == b"{"
+    return raw[:1] != b"" and (0x80 <= raw[0] <= 0x8F or raw[0] in (0xDE, 0xDF))
+
+
+def _is_array(raw: bytes, encoding: Encoding) -> bool:
+    if encoding is Encoding.JSON:
+        return raw[:1] == b"["
+    return raw[:1] != b"" and (0x90 <= raw[0] <= 0x9F or raw[0] in (0xDC, 0xDD))
+
+
+def _check_finite(value: object, name: str) -> None:
+    """Refuse NaN, infinities (MessagePack carries them) and integers that no other peer could carry."""
+    match value:
+        case bool():
+            return
+        case int():
+            if not _INT_MIN <= value <= _INT_MAX:
+                raise InvalidArguments(f"argument {name!r}: an integer of more than 64 bits", argument=name)
+        case float():
+            if not math.isfinite(value):
+                raise InvalidArguments(f"argument {name!r}: {value} is not a finite number", argument=name)
+        case list() | tuple() | set() | frozenset():
+            for item in typing.cast("Iterable[object]", value):
+                _check_finite(item, name)
+        case dict():
+            for item in typing.cast("dict[object, object]", value).values():
+                _check_finite(item, name)
+        case Struct():
+            for field in value.__struct_fields__:
+                _check_finite(getattr(value, field), name)
+        case _:
+            return

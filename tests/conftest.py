@@ -1,0 +1,62 @@
+"""Fixtures that every test may use: brokers, names of one's own, processes, hand-written peers."""
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from outrider.controller.broker import BrokerProcess, start_broker
+from tests.brokers import EXTERNAL, SHARED, STARTED, BrokerUnderTest, external, kind_or_skip, started
+from tests.peers import Connect
+from tests.processes import Processes
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=SHARED)
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[BrokerUnderTest]:
+    """A running broker, the same one for all tests of a session: keep to the topics under `prefix`."""
+    if request.param == "external":
+        yield external()
+        return
+    async with start_broker(kind=kind_or_skip(request.param)) as process:
+        yield started(process)
+
+
+@pytest_asyncio.fixture(params=STARTED)
+async def restartable_broker(request: pytest.FixtureRequest) -> AsyncIterator[BrokerProcess]:
+    """A broker of the test's own, to stop, restart and kill."""
+    if EXTERNAL:
+        pytest.skip("OUTRIDER_TEST_BROKER names a broker that is not ours to restart")
+    async with start_broker(kind=kind_or_skip(request.param)) as process:
+        yield process
+
+
+@pytest.fixture
+def unique() -> str:
+    """Letters and digits that no other test has, for ids, groups and requesters."""
+    return secrets.token_hex(5)
+
+
+@pytest.fixture
+def prefix(unique: str) -> str:
+    """A topic prefix (`--prefix`) that no other test has: what tests on one broker are kept apart by."""
+    return f"test-{unique}"
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Processes]:
+    """Start real processes: `spawn("program", …)` or `spawn.python("-m", …)`. They end with the test."""
+    directory = tmp_path / "processes"
+    directory.mkdir()
+    processes = Processes(directory)
+    yield processes
+    processes.close()
+
+
+@pytest_asyncio.fixture
+async def connect() -> AsyncIterator[Connect]:
+    """Connect a hand-written peer: `peer = await connect(Peer(broker.address))`. It is closed with the test."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield stack.enter_async_context

@@ -1,0 +1,248 @@
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET, Meta, Raw, Struct
+
+from outrider.schema import CommandSpec, Encoding, InvalidArguments, InvalidCommand, encode
+
+
+class Job:
+    pass
+
+
+class Point(Struct):
+    x: float
+    y: float = 0.0
+
+
+def calculate(job: Job, x: Annotated[float, Meta(ge=0)], msg: str = "hi", *, tags: list[str] = ["a"]) -> str:  # noqa: B006
+    """Take x seconds.
+
+    Then return msg.
+    """
+    return f"{job}{x}{msg}{tags}"
+
+
+def draw(
+    start: Point,
+    kind: Literal["line", "dot"] = "line",
+    width: Annotated[int, Meta(ge=1, le=9, description="pixels")] = 1,
+    data: dict[str, list[float]] | None = None,
+) -> Point | None:
+    raise NotImplementedError(start, kind, width, data)
+
+
+def ping() -> int:
+    return 1
+
+
+SPEC = CommandSpec(calculate, injectable=(Job,))
+DRAW = CommandSpec(draw)
+
+
+def given_as(value: object, encoding: Encoding) -> Raw:
+    return Raw(encode(value, encoding))
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([1], {"x": 1.0, "msg": "hi"}),
+        ([1, "a"], {"x": 1.0, "msg": "a"}),
+        ({"x": 1}, {"x": 1.0, "msg": "hi", "tags": ["a"]}),
+        ({"msg": "a", "x": 0}, {"x": 0.0, "msg": "a", "tags": ["a"]}),
+        ({"x": 1, "tags": []}, {"x": 1.0, "msg": "hi", "tags": []}),
+    ],
+)
+def test_arguments_are_decoded(encoding: Encoding, args: object, expected: dict[str, object]) -> None:
+    assert SPEC.arguments(given_as(args, encoding), encoding) == expected
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+@pytest.mark.parametrize(
+    ("args", "argument", "words"),
+    [
+        ([], "x", "missing"),
+        ({}, "x", "missing"),
+        ({"x": 1, "y": 2}, "y", "unknown argument 'y' .it takes: x, msg, tags"),
+        ([1, "a", []], None, "more than 2 positional arguments .it takes: x, msg"),
+        (["a"], "x", "Expected float, got str"),
+        ({"x": "a"}, "x", "Expected float, got str"),
+        ({"x": True}, "x", "Expected float, got bool"),
+        ({"x": None}, "x", "Expected float, got (null|None)"),
+        ({"x": -1}, "x", "Expected float >= 0"),
+        ([-0.5], "x", "Expected float >= 0"),
+        ({"x": 1, "tags": ["a", 5]}, "tags", r"Expected str, got int .at \[1\]|Expected str, got int .at \[\.\.\.\]"),
+        ("text", None, "must be an object .* or a list"),
+        (5, None, "must be an object .* or a list"),
+        (None, None, "must be an object .* or a list"),
+    ],
+)
+def test_wrong_arguments_name_the_one_at_fault(
+    encoding: Encoding, args: object, argument: str | None, words: str
+) -> None:
+    with pytest.raises(InvalidArguments, match=words) as caught:
+        SPEC.arguments(given_as(args, encoding), encoding)
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_number_that_is_not_finite_is_refused(value: float) -> None:
+    def take(x: float, deep: dict[str, list[Point]]) -> None: ...
+
+    spec = CommandSpec(take)
+    for args in ({"x": value, "deep": {}}, {"x": 1, "deep": {"a": [{"x": 1, "y": value}]}}):
+        with pytest.raises(InvalidArguments, match="not a finite number"):
+            spec.arguments(given_as(args, Encoding.MSGPACK), Encoding.MSGPACK)
+
+
+@pytest.mark.parametrize("text", [b'{"x":NaN}', b'{"x":Infinity}', b'{"x":1e999}', b'{"x":-1e999}', b'{"x":1', b'{"x":"\xff"}'])
+def test_json_that_is_no_number_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidArguments):
+        SPEC.arguments(Raw(text), Encoding.JSON)
+
+
+def test_integer_of_thousands_of_digits_is_refused() -> None:
+    def take(n: int) -> None: ...
+
+    with pytest.raises(InvalidArguments):
+        CommandSpec(take).arguments(Raw(b"[" + b"9" * 4000 + b"]"), Encoding.JSON)
+
+
+def test_nested_struct_union_and_literal_are_checked() -> None:
+    assert DRAW.arguments(Raw(b'{"start":{"x":1}}'), Encoding.JSON)["start"] == Point(1.0)
+    for args in (b'{"start":{"x":1},"kind":"circle"}', b'{"start":{"y":1}}', b'[{"x":1},"dot",10]'):
+        with pytest.raises(InvalidArguments):
+            DRAW.arguments(Raw(args), Encoding.JSON)
+
+
+def test_command_without_parameters_takes_nothing() -> None:
+    spec = CommandSpec(ping)
+    for args in (UNSET, Raw(b"{}"), Raw(b"[]"), Raw(b" { } ")):
+        assert spec.arguments(args, Encoding.JSON) == {}
+    with pytest.raises(InvalidArguments, match="it takes: none"):
+        spec.arguments(Raw(b"[1]"), Encoding.JSON)
+    with pytest.raises(InvalidArguments, match="unknown argument 'a'"):
+        spec.arguments(Raw(b'{"a":1}'), Encoding.JSON)
+
+
+def test_default_is_not_shared_between_calls() -> None:
+    first = SPEC.arguments(Raw(b'{"x":1}'), Encoding.JSON)["tags"]
+    first.append("b")
+    assert SPEC.arguments(Raw(b'{"x":1}'), Encoding.JSON)["tags"] == ["a"]
+
+
+def test_schema_help_and_parameters_come_from_the_function() -> None:
+    assert SPEC.name == "calculate"
+    assert SPEC.help == "Take x seconds.\n\nThen return msg."
+    assert SPEC.parameters == ("x", "msg", "tags")
+    assert SPEC.positional == 2
+    assert SPEC.injected == {"job": Job}
+    assert SPEC.result_schema == {"type": "string"}
+    assert SPEC.arguments_schema["required"] == ["x"]
+    assert SPEC.arguments_schema["additionalProperties"] is False
+    assert SPEC.arguments_schema["properties"] == {
+        "x": {"type": "number", "minimum": 0},
+        "msg": {"type": "string", "default": "hi"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    }
+
+
+def test_schema_of_structs_keeps_their_definitions() -> None:
+    properties = DRAW.arguments_schema["properties"]
+    assert properties["start"] == {"$ref": "#/$defs/Point"}  # type: ignore[index]
+    assert "Point" in DRAW.arguments_schema["$defs"]  # type: ignore[operator]
+    assert properties["width"]["description"] == "pixels"  # type: ignore[index]
+
+
+def no_annotation(x) -> None:  # type: ignore[no-untyped-def]
+    raise NotImplementedError
+
+
+def star(*x: int) -> None:
+    raise NotImplementedError
+
+
+def stars(**x: int) -> None:
+    raise NotImplementedError
+
+
+def positional_only(x: int, /) -> None:
+    raise NotImplementedError
+
+
+def unresolved(x: "NoSuchType") -> None:  # type: ignore[name-defined]  # noqa: F821
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (no_annotation, "'x' has no annotation"),
+        (star, "instead of"),
+        (stars, "instead of"),
+        (positional_only, "positional only"),
+        (unresolved, "cannot be resolved"),
+    ],
+)
+def test_signature_that_does_not_say_enough_is_refused(function: Callable[..., object], words: str) -> None:
+    with pytest.raises(InvalidCommand, match=words):
+        CommandSpec(function)
+
+
+def test_type_that_no_message_can_carry_is_refused() -> None:
+    def take(x: Callable[[], int]) -> None: ...
+
+    with pytest.raises(InvalidCommand, match="take"):
+        CommandSpec(take)
+
+
+@pytest.mark.parametrize("name", ["a b", "all", "x" * 65])
+def test_command_name_must_be_well_formed(name: str) -> None:
+    with pytest.raises(InvalidCommand, match="cannot be called"):
+        CommandSpec(ping, name=name)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON_VALUES, st.sampled_from(Encoding))
+def test_any_arguments_are_taken_or_refused_alike_in_both_encodings(value: object, encoding: Encoding) -> None:
+    try:
+        SPEC.arguments(given_as(value, encoding), encoding)
+        taken = True
+    except InvalidArguments:
+        taken = False
+    allowed = (
+        isinstance(value, list) and 1 <= len(value) <= 2 and number(value[0]) and (len(value) == 1 or isinstance(value[1], str))
+    ) or (
+        isinstance(value, dict)
+        and number(value.get("x"))
+        and isinstance(value.get("msg", ""), str)
+        and value.keys() <= {"x", "msg", "tags"}
+        and isinstance(value.get("tags", []), list)
+        and all(isinstance(tag, str) for tag in value.get("tags", []))
+    )
+    assert taken == allowed
+
+
+@given(st.floats(0, 1e300), st.text(), st.sampled_from(Encoding))
+def test_by_name_and_by_position_mean_the_same(x: float, msg: str, encoding: Encoding) -> None:
+    named = SPEC.arguments(given_as({"x": x, "msg": msg}, encoding), encoding)
+    positional = SPEC.arguments(given_as([x, msg], encoding), encoding)
+    assert named == {**positional, "tags": ["a"]}
+    assert msgspec.json.encode(named["msg"]) == msgspec.json.encode(msg)
+
+
+def number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
