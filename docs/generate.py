@@ -1,6 +1,6 @@
 """What of protocol.md the code makes: the table of conditions, and the transcript of a device driven by hand.
 
-    python docs/generate.py      writes both into docs/protocol.md; the transcript needs mosquitto and its clients
+Run it as `python docs/generate.py`: it writes both into the page. The transcript needs mosquitto and its clients.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from outrider.controller.broker import BrokerKind, BrokerProcess, start_broker
+from outrider.controller.broker import BrokerKind, BrokerProcess, find_mosquitto, start_broker
 from outrider.schema import CONDITIONS
 
 PROTOCOL: Final = Path(__file__).with_name("protocol.md")
@@ -51,17 +51,24 @@ def _status(status: str) -> Callable[[Sequence[Line]], bool]:
     return lambda lines: any(line.topic.endswith("/state") and line.get("status") == status for line in lines)
 
 
+def _accepted(lines: Sequence[Line]) -> bool:
+    return any(line.get("accepted") for line in lines)
+
+
 def _both_results(lines: Sequence[Line]) -> bool:
     return sum("/result" in line.topic for line in lines) == 2
 
 
 STEPS: Final = (
-    Step("mosquitto_sub -v -q 1 -t devices/lamp-1/state -t 'devices/lamp-1/+/#' &", _status("unready")),
+    Step(
+        "mosquitto_sub -v -q 1 -t devices/lamp-1/state -t 'devices/lamp-1/progress/#' -t 'devices/lamp-1/result/#' &",
+        _status("unready"),
+    ),
     Step(_pub('{"command": "start"}'), _result_of("start")),
     Step(_pub('{"command": "ping"}'), _result_of("ping")),
     Step(
         _pub('{"id": "c1", "from": "ann", "command": "calculate", "args": [0.5, "two words"]}'),
-        lambda lines: any(line.get("accepted") for line in lines),
+        _accepted,
     ),
     Step(_pub('{"id": "p1", "from": "bob", "command": "ping"}'), _both_results),
     Step(_pub('{"command": "stop"}'), _result_of("stop")),
@@ -72,8 +79,10 @@ STEPS: Final = (
 
 def conditions() -> str:
     """The table of what a device may answer other than `done`."""
-    rows = [f"| {row.condition} | `{row.status}` | {f'`{row.code}`' if row.code else ''} | `{row.exception.__name__}` |"
-            for row in CONDITIONS]
+    rows = [
+        f"| {row.condition} | `{row.status}` | {f'`{row.code}`' if row.code else ''} | `{row.exception.__name__}` |"
+        for row in CONDITIONS
+    ]
     return "\n".join(("| condition | status | code | exception |", "|---|---|---|---|", *rows))
 
 
@@ -82,7 +91,11 @@ async def transcript() -> list[tuple[str, list[Line]]]:
 
     :raises TimeoutError: the answers of a step do not come; the message has what came.
     """
-    async with start_broker(kind=BrokerKind.MOSQUITTO) as broker, _device(broker) as device, contextlib.AsyncExitStack() as stack:
+    async with (
+        start_broker(kind=BrokerKind.MOSQUITTO) as broker,
+        _device(broker) as device,
+        contextlib.AsyncExitStack() as stack,
+    ):
         environment = stack.enter_context(_clients(broker))
         subscriber: asyncio.subprocess.Process | None = None
         steps: list[tuple[str, list[Line]]] = []
@@ -136,7 +149,7 @@ def _mark(name: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _device(broker: BrokerProcess) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _device(broker: BrokerProcess) -> AsyncGenerator[asyncio.subprocess.Process]:
     arguments = ("-m", "outrider.device.main", "run", "--id", "lamp-1", "--broker", broker.address)
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
@@ -148,7 +161,7 @@ async def _device(broker: BrokerProcess) -> AsyncIterator[asyncio.subprocess.Pro
 
 
 @contextlib.contextmanager
-def _clients(broker: BrokerProcess) -> Iterator[dict[str, str]]:
+def _clients(broker: BrokerProcess) -> Generator[dict[str, str]]:
     """An environment in which mosquitto's clients find this broker without options."""
     with tempfile.TemporaryDirectory() as directory:
         for client in ("mosquitto_pub", "mosquitto_sub"):
@@ -172,10 +185,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def main() -> None:
     page = with_block(PROTOCOL.read_text(), "conditions", conditions())
-    if shutil.which("mosquitto_pub") and shutil.which("mosquitto_sub"):
+    if find_mosquitto() and shutil.which("mosquitto_pub") and shutil.which("mosquitto_sub"):
         page = with_block(page, "transcript", in_page(asyncio.run(transcript())))
     else:
-        print("The transcript stays as it is: mosquitto_pub and mosquitto_sub are missing (apt install mosquitto-clients)")
+        print("The transcript stays as it is; to make it anew: apt install mosquitto mosquitto-clients")
     PROTOCOL.write_text(page)
 
 

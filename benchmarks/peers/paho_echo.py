@@ -21,8 +21,14 @@ def answer(client: Client) -> None:
     def echo(client: Client, _userdata: object, message: MQTTMessage) -> None:
         client.publish(REPLY, message.payload, 1)
 
-    client.on_connect = lambda client, *_: client.subscribe(ASK, 1)
-    client.on_subscribe = lambda *_: print("ready", flush=True)
+    def connected(client: Client, *_: object) -> None:
+        client.subscribe(ASK, 1)
+
+    def subscribed(*_: object) -> None:
+        print("ready", flush=True)
+
+    client.on_connect = connected
+    client.on_subscribe = subscribed
     client.on_message = echo
 
 
@@ -35,6 +41,9 @@ def ask(client: Client, count: int, window: int) -> None:
         nonlocal sent
         sent += 1
         client.publish(ASK, PAYLOAD, 1)
+
+    def connected(client: Client, *_: object) -> None:
+        client.subscribe(REPLY, 1)
 
     def subscribed(client: Client, *_: object) -> None:
         nonlocal began
@@ -51,7 +60,7 @@ def ask(client: Client, count: int, window: int) -> None:
             print(count / (perf_counter() - began), flush=True)
             client.disconnect()
 
-    client.on_connect = lambda client, *_: client.subscribe(REPLY, 1)
+    client.on_connect = connected
     client.on_subscribe = subscribed
     client.on_message = answered
 

@@ -34,7 +34,7 @@ def messages(encoding: Encoding) -> dict[str, Message]:
     def raw(value: object) -> Raw:
         return Raw(encode(value, encoding))
 
-    ended = {"started": 1763800000.5, "finished": 1763800002.25}
+    began, ended = 1763800000.5, 1763800002.25
     return {
         "command_minimal": Command(command="ping"),
         "command_named": Command(
@@ -54,10 +54,22 @@ def messages(encoding: Encoding) -> dict[str, Message]:
         "progress_fraction": Progress(id="a1", device="lamp-1", seq=1, fraction=0.25, text="5 of 20"),
         "progress_output": Progress(id="a1", device="lamp-1", seq=2, stream="stdout", data="warming up\n"),
         "result_done": Result(
-            id="a1", device="lamp-1", command="calculate", status=Status.DONE, value=raw("two words"), **ended
+            id="a1",
+            device="lamp-1",
+            command="calculate",
+            status=Status.DONE,
+            value=raw("two words"),
+            started=began,
+            finished=ended,
         ),
         "result_done_null": Result(
-            id="a1", device="lamp-1", command="calibrate", status=Status.DONE, value=raw(None), **ended
+            id="a1",
+            device="lamp-1",
+            command="calibrate",
+            status=Status.DONE,
+            value=raw(None),
+            started=began,
+            finished=ended,
         ),
         "result_rejected": Result(
             id="a1",
@@ -68,7 +80,13 @@ def messages(encoding: Encoding) -> dict[str, Message]:
             finished=1763800000.5,
         ),
         "result_cancelled": Result(
-            id="a1", device="lamp-1", command="calibrate", status=Status.CANCELLED, error=Error("", "cancelled"), **ended
+            id="a1",
+            device="lamp-1",
+            command="calibrate",
+            status=Status.CANCELLED,
+            error=Error("", "cancelled"),
+            started=began,
+            finished=ended,
         ),
         "state_ready": State(
             device="lamp-1",

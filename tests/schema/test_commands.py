@@ -1,6 +1,6 @@
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import msgspec
 import pytest
@@ -52,13 +52,16 @@ def given_as(value: object, encoding: Encoding) -> Raw:
 @pytest.mark.parametrize("encoding", Encoding)
 @pytest.mark.parametrize(
     ("args", "expected"),
-    [
-        ([1], {"x": 1.0, "msg": "hi"}),
-        ([1, "a"], {"x": 1.0, "msg": "a"}),
-        ({"x": 1}, {"x": 1.0, "msg": "hi", "tags": ["a"]}),
-        ({"msg": "a", "x": 0}, {"x": 0.0, "msg": "a", "tags": ["a"]}),
-        ({"x": 1, "tags": []}, {"x": 1.0, "msg": "hi", "tags": []}),
-    ],
+    cast(
+        "list[tuple[object, dict[str, object]]]",
+        [
+            ([1], {"x": 1.0, "msg": "hi"}),
+            ([1, "a"], {"x": 1.0, "msg": "a"}),
+            ({"x": 1}, {"x": 1.0, "msg": "hi", "tags": ["a"]}),
+            ({"msg": "a", "x": 0}, {"x": 0.0, "msg": "a", "tags": ["a"]}),
+            ({"x": 1, "tags": []}, {"x": 1.0, "msg": "hi", "tags": []}),
+        ],
+    ),
 )
 def test_arguments_are_decoded(encoding: Encoding, args: object, expected: dict[str, object]) -> None:
     assert SPEC.arguments(given_as(args, encoding), encoding) == expected
@@ -67,22 +70,29 @@ def test_arguments_are_decoded(encoding: Encoding, args: object, expected: dict[
 @pytest.mark.parametrize("encoding", Encoding)
 @pytest.mark.parametrize(
     ("args", "argument", "words"),
-    [
-        ([], "x", "missing"),
-        ({}, "x", "missing"),
-        ({"x": 1, "y": 2}, "y", "unknown argument 'y' .it takes: x, msg, tags"),
-        ([1, "a", []], None, "more than 2 positional arguments .it takes: x, msg"),
-        (["a"], "x", "Expected float, got str"),
-        ({"x": "a"}, "x", "Expected float, got str"),
-        ({"x": True}, "x", "Expected float, got bool"),
-        ({"x": None}, "x", "Expected float, got (null|None)"),
-        ({"x": -1}, "x", "Expected float >= 0"),
-        ([-0.5], "x", "Expected float >= 0"),
-        ({"x": 1, "tags": ["a", 5]}, "tags", r"Expected str, got int .at \[1\]|Expected str, got int .at \[\.\.\.\]"),
-        ("text", None, "must be an object .* or a list"),
-        (5, None, "must be an object .* or a list"),
-        (None, None, "must be an object .* or a list"),
-    ],
+    cast(
+        "list[tuple[object, str | None, str]]",
+        [
+            ([], "x", "missing"),
+            ({}, "x", "missing"),
+            ({"x": 1, "y": 2}, "y", "unknown argument 'y' .it takes: x, msg, tags"),
+            ([1, "a", []], None, "more than 2 positional arguments .it takes: x, msg"),
+            (["a"], "x", "Expected float, got str"),
+            ({"x": "a"}, "x", "Expected float, got str"),
+            ({"x": True}, "x", "Expected float, got bool"),
+            ({"x": None}, "x", "Expected float, got (null|None)"),
+            ({"x": -1}, "x", "Expected float >= 0"),
+            ([-0.5], "x", "Expected float >= 0"),
+            (
+                {"x": 1, "tags": ["a", 5]},
+                "tags",
+                r"Expected str, got int .at \[1\]|Expected str, got int .at \[\.\.\.\]",
+            ),
+            ("text", None, "must be an object .* or a list"),
+            (5, None, "must be an object .* or a list"),
+            (None, None, "must be an object .* or a list"),
+        ],
+    ),
 )
 def test_wrong_arguments_name_the_one_at_fault(
     encoding: Encoding, args: object, argument: str | None, words: str
@@ -102,7 +112,9 @@ def test_number_that_is_not_finite_is_refused(value: float) -> None:
             spec.arguments(given_as(args, Encoding.MSGPACK), Encoding.MSGPACK)
 
 
-@pytest.mark.parametrize("text", [b'{"x":NaN}', b'{"x":Infinity}', b'{"x":1e999}', b'{"x":-1e999}', b'{"x":1', b'{"x":"\xff"}'])
+@pytest.mark.parametrize(
+    "text", [b'{"x":NaN}', b'{"x":Infinity}', b'{"x":1e999}', b'{"x":-1e999}', b'{"x":1', b'{"x":"\xff"}']
+)
 def test_json_that_is_no_number_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidArguments):
         SPEC.arguments(Raw(text), Encoding.JSON)
@@ -161,7 +173,7 @@ def test_schema_of_structs_keeps_their_definitions() -> None:
     assert properties["width"]["description"] == "pixels"  # type: ignore[index]
 
 
-def no_annotation(x) -> None:  # type: ignore[no-untyped-def]
+def no_annotation(x) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001  # what the test is about
     raise NotImplementedError
 
 
@@ -210,7 +222,11 @@ def test_command_name_must_be_well_formed(name: str) -> None:
 
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -223,17 +239,7 @@ def test_any_arguments_are_taken_or_refused_alike_in_both_encodings(value: objec
         taken = True
     except InvalidArguments:
         taken = False
-    allowed = (
-        isinstance(value, list) and 1 <= len(value) <= 2 and number(value[0]) and (len(value) == 1 or isinstance(value[1], str))
-    ) or (
-        isinstance(value, dict)
-        and number(value.get("x"))
-        and isinstance(value.get("msg", ""), str)
-        and value.keys() <= {"x", "msg", "tags"}
-        and isinstance(value.get("tags", []), list)
-        and all(isinstance(tag, str) for tag in value.get("tags", []))
-    )
-    assert taken == allowed
+    assert taken == fits(value)
 
 
 @given(st.floats(0, 1e300), st.text(), st.sampled_from(Encoding))
@@ -246,3 +252,21 @@ def test_by_name_and_by_position_mean_the_same(x: float, msg: str, encoding: Enc
 
 def number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def fits(value: object) -> bool:
+    """The rule that SPEC stands for, written out."""
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return 1 <= len(items) <= 2 and number(items[0]) and all(isinstance(item, str) for item in items[1:])
+    if not isinstance(value, dict):
+        return False
+    named = cast("dict[str, object]", value)
+    tags = named.get("tags", [])
+    return (
+        named.keys() <= {"x", "msg", "tags"}
+        and number(named.get("x"))
+        and isinstance(named.get("msg", ""), str)
+        and isinstance(tags, list)
+        and all(isinstance(tag, str) for tag in cast("list[object]", tags))
+    )

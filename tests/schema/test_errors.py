@@ -12,7 +12,8 @@ def test_every_exception_is_local_or_remote_and_public() -> None:
         assert each is OutriderError or issubclass(each, LocalError) != issubclass(each, RemoteError)
         assert each.__name__ in schema.__all__
         assert each.__doc__
-        assert errors.__doc__ and each.__name__ in errors.__doc__
+        assert errors.__doc__
+        assert each.__name__ in errors.__doc__
 
 
 def test_every_final_status_but_done_has_an_exception() -> None:

@@ -29,8 +29,8 @@ def test_every_golden_file_belongs_to_a_message() -> None:
 
 def test_keys_on_the_wire_are_those_of_the_protocol() -> None:
     command = json.loads((FOLDER / "command_named.json").read_bytes())
-    assert list(command) == "id command args from behalf to issued expires timeout trace".split()
+    assert list(command) == ["id", "command", "args", "from", "behalf", "to", "issued", "expires", "timeout", "trace"]
     result = json.loads((FOLDER / "result_done.json").read_bytes())
-    assert list(result) == "id device command status value started finished".split()
+    assert list(result) == ["id", "device", "command", "status", "value", "started", "finished"]
     state = json.loads((FOLDER / "state_ready.json").read_bytes())
-    assert list(state) == "device status session since groups pools tags about".split()
+    assert list(state) == ["device", "status", "session", "since", "groups", "pools", "tags", "about"]

@@ -8,6 +8,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from json import JSONDecodeError, JSONDecoder
 from typing import Any, cast
 
 import jsonschema
@@ -16,20 +17,40 @@ from msgspec import DecodeError, json
 from outrider.schema import CommandAbout, InvalidArguments
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NAME_EQUALS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_BLANK = re.compile(r"\s*")
+_WORD = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+(?=\s|$)""", re.DOTALL)
 _CALL = re.compile(r"\s*([A-Za-z0-9_-]+)\s*\((.*)\)\s*$", re.DOTALL)
 
 Arguments = dict[str, object] | list[object]
 
 
 def split(line: str) -> list[str]:
-    """The words of a line as a shell would split them; quotes that do not close are an error.
+    """The words of a line as a shell would split them, but JSON objects and arrays stay whole without quotes.
 
     :raises InvalidArguments: a quote does not close.
     """
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise InvalidArguments(f"{error}: quotes must close, and a quote inside quotes needs a \\ before it") from error
+    words: list[str] = []
+    at = 0
+    while blank := _BLANK.match(line, at):
+        at = blank.end()
+        if at == len(line):
+            break
+        end = _json_end(line, at)
+        if end is not None:
+            words.append(line[at:end])
+            at = end
+            continue
+        word = _WORD.match(line, at)
+        # What is no whole word has a quote that does not close, which shlex then says.
+        text, at = (word[0], word.end()) if word else (line[at:], len(line))
+        try:
+            words += shlex.split(text)
+        except ValueError as error:
+            raise InvalidArguments(
+                f"{error}: quotes must close, and a quote inside quotes needs a \\ before it"
+            ) from error
+    return words
 
 
 def split_call(line: str) -> tuple[str, list[str]] | None:
@@ -94,6 +115,19 @@ def check(arguments: Arguments, about: CommandAbout, command: str) -> None:
         name = str(error.absolute_path[0]) if error.absolute_path else ""
         inner = "".join(f"[{step!r}]" for step in list(error.absolute_path)[1:])
         raise InvalidArguments(f"argument {name!r}{inner}: {error.message}", argument=name or None)
+
+
+def _json_end(line: str, at: int) -> int | None:
+    """Where the JSON object or array that is the word at `at`, or its value after `name=`, ends; None if it is none."""
+    name = _NAME_EQUALS.match(line, at)
+    begin = name.end() if name else at
+    if line[begin : begin + 1] not in ("{", "["):
+        return None
+    try:
+        _, end = JSONDecoder().raw_decode(line, begin)
+    except (JSONDecodeError, RecursionError):
+        return None
+    return end if line[end : end + 1].isspace() or end == len(line) else None
 
 
 def _whole(words: Sequence[str], properties: Mapping[str, Any], schema: Mapping[str, Any]) -> Arguments | None:

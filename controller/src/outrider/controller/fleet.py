@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -79,7 +79,7 @@ class Dispatch:
         """The next reply; None when there is none left to wait for."""
         while True:
             left = deadline - time.monotonic() if self._waiting() else 0.0
-            reply = await self._invocation.next(left)
+            reply = await self._invocation.next(min(left, LOOK_AGAIN))
             if reply is not None or left <= 0:
                 return reply
 
@@ -213,6 +213,32 @@ class Fleet:
             ) from None
         finally:
             await self._connection.unsubscribe(filter)
+
+    async def abouts(self, devices: Iterable[str], *, wait: float = ABOUT_WAIT) -> dict[str, About]:
+        """What several devices can do, by device. Like devices share a digest, so each distinct about comes once.
+
+        A device whose about does not stand on the broker is left out.
+
+        :param wait: seconds.
+        :raises UnknownTarget: nobody has seen one of these devices.
+        """
+        alike: dict[str, list[str]] = {}
+        for device in devices:
+            self.resolve(device)
+            digest = self.roster.states[device].about
+            alike.setdefault(f"digest {digest}" if digest else device, []).append(device)
+
+        async def fetch(devices: list[str]) -> dict[str, About]:
+            try:
+                about = await self.about(devices[0], wait=wait)
+            except UnknownTarget:
+                return {}
+            return dict.fromkeys(devices, about)
+
+        found: dict[str, About] = {}
+        for each in await asyncio.gather(*map(fetch, alike.values())):
+            found |= each
+        return found
 
     def dispatch(
         self,

@@ -1,11 +1,11 @@
 """An endpoint of outrider: devices with typed commands, and the connection and invoker that both sides use."""
 
 from .address import Address
-from .builtin import calculate, ping
+from .builtin import Stats, calculate, ping
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
 from .invoker import Invocation, Invoker, Reply, error_of
-from .job import Job, Track
+from .job import Job, RunningJob, Track
 from .journal import Entry, Journal, Key, MemoryJournal, Stage
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "MemoryJournal",
     "Message",
     "Reply",
+    "RunningJob",
     "Stage",
+    "Stats",
     "Subscription",
     "Track",
     "Will",

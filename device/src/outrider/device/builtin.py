@@ -56,19 +56,17 @@ class Controls:
 
     def start(self) -> str:
         """Make the device ready for data commands; return its status."""
-        self._lifecycle.send("start")
-        return self._lifecycle.status
+        return self._lifecycle.apply("start")
 
     def stop(self) -> str:
         """Make the device unready: running jobs finish, those that had not started end; return its status."""
-        self._lifecycle.send("stop")
+        status = self._lifecycle.apply("stop")
         self._executor.cancel_waiting()
-        return self._lifecycle.status
+        return status
 
     def terminate(self) -> str:
         """Cancel all jobs, end the device for good and its process with exit code 0."""
-        self._lifecycle.send("terminate")
-        return self._lifecycle.status
+        return self._lifecycle.apply("terminate")
 
     def cancel(self, job: Job, id: str) -> bool:
         """Cancel your own job with this id; return whether there was one."""
@@ -113,5 +111,4 @@ async def calculate(job: Job, x: Annotated[float, Meta(ge=0)], msg: str) -> str:
         await asyncio.sleep(min(step, left))
         gone = min(loop.time() - began, x)
         job.report(gone / x, f"{gone:.1f} of {x:g} s")
-    print(msg, flush=True)
     return msg

@@ -14,14 +14,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, ParamSpec, Self
 
-from outrider.schema.errors import BrokerUnreachable, InvalidName, SubscribeRefused
+from outrider.schema.errors import BrokerUnreachable, SubscribeRefused
 
 from .address import Address
+from .attempts import VersionChoice, longest_pause
 from .client import MQTT_3_1_1, MQTT_5, Message
 from .link import Handlers, Link, LinkError, LinkLost, Subscription, Will
 from .outbox import Outbox, Publication
 
-__all__ = ["Connection", "Message", "Subscription", "VersionChoice", "Will", "longest_pause"]
+__all__ = ["Connection", "Message", "Subscription", "Will"]
 
 logger = logging.getLogger("outrider.connection")
 
@@ -149,7 +150,7 @@ class Connection:
         :raises BrokerUnreachable: the connection was closed on this side before it was confirmed.
         """
         for each in subscriptions:
-            _check_filter(each.filter)
+            each.check()
             self._subscriptions[each.filter] = each
             self._unwanted.discard(each.filter)
         answers: dict[Subscription, str | None] = {}
@@ -314,23 +315,28 @@ class Connection:
             link = await self._connect(MQTT_3_1_1)
         except LinkError as error:
             if error.other_version and not refusal.said_so:
-                tls = "" if self.address.tls else "; if it wants TLS, the URL begins with mqtts://"
-                raise LinkError(f"{error}, for MQTT 5 and 3.1.1 alike{tls}") from None
+                raise LinkError(f"{error}, for MQTT 5 and 3.1.1 alike{self._tls_hint()}") from None
             raise
         self._versions.fell_back(said_so=refusal.said_so)
         return link
 
-    async def _connect(self, version: int) -> Link:
+    def _tls_hint(self) -> str:
+        if not self.address.tls:
+            return "; if it wants TLS, the URL begins with mqtts://"
+        return "" if self.address.cert or self._tls else "; if it wants a client certificate, add &cert=FILE&key=FILE"
+
+    async def _connect(self, version: int, *, last: bool = False) -> Link:
+        """Connect once; the `last` time without will and with a clean session, which ends the present one."""
         return await Link.connect(
             self.address,
             version,
             self._handlers,
             client_id=self.client_id,
-            session_expiry=self._session_expiry,
+            session_expiry=0 if last else self._session_expiry,
             keepalive=self._keepalive,
             max_packet_size=self._max_packet_size,
-            will=None if self._will is None else self._will(),
-            timeout=self._connect_timeout,
+            will=None if self._will is None or last else self._will(),
+            timeout=_CLOSING if last else self._connect_timeout,
             tls=self._tls,
         )
 
@@ -394,18 +400,7 @@ class Connection:
     async def _clear_session(self) -> None:
         """On MQTT 3.1.1 a session ends with one clean connect."""
         try:
-            link = await Link.connect(
-                self.address,
-                MQTT_3_1_1,
-                self,
-                client_id=self.client_id,
-                session_expiry=0,
-                keepalive=self._keepalive,
-                max_packet_size=self._max_packet_size,
-                will=None,
-                timeout=_CLOSING,
-                tls=self._tls,
-            )
+            link = await self._connect(MQTT_3_1_1, last=True)
         except LinkError as error:
             logger.warning("%s keeps the session of %s: %s", self._where, self.client_id, error)
             return
@@ -477,56 +472,6 @@ class Connection:
         return BrokerUnreachable(
             f"No connection to {self._where}: {reason}. Check that it runs and that the URL is right ({self.address})"
         )
-
-
-class VersionChoice:
-    """Which MQTT version to try first: 5, or 3.1.1 once the broker has shown that it knows no other.
-
-    Silence proves less than words: a broker that crashes, or a proxy before one that is down, hangs up too. So it
-    takes two silent fallbacks in a row, and after three failures of 3.1.1 alone 5 gets its chance again.
-    """
-
-    def __init__(self) -> None:
-        self.first = MQTT_5
-        self._silences = 0
-        self._failures = 0
-
-    def accepted(self, version: int) -> None:
-        """The version tried first was accepted."""
-        self._failures = 0
-        if version == MQTT_5:
-            self._silences = 0
-
-    def fell_back(self, *, said_so: bool) -> None:
-        """3.1.1 was accepted after 5 was not; `said_so` if the broker gave the version as the reason."""
-        self._silences += 1
-        self._failures = 0
-        if said_so or self._silences >= 2:
-            self.first = MQTT_3_1_1
-
-    def failed(self) -> None:
-        """The version tried first failed, for reasons of its own."""
-        self._failures += 1
-        if self._failures >= 3:
-            self.first = MQTT_5
-            self._silences = self._failures = 0
-
-
-def longest_pause(attempt: int) -> float:
-    """The upper bound, in seconds, of the random pause after the given failed attempt, counted from 0."""
-    return min(30.0, 0.25 * 2.0 ** min(attempt, 16))
-
-
-def _check_filter(text: str) -> None:
-    levels = text.split("/")
-    if (
-        not text
-        or "\0" in text
-        or len(text.encode()) > 65_535
-        or "#" in levels[:-1]
-        or any(("#" in level or "+" in level) and len(level) > 1 for level in levels)
-    ):
-        raise InvalidName(f"{text!r} is not a topic filter: + and # stand for whole levels, and # comes last")
 
 
 def _call(callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

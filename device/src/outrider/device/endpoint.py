@@ -62,7 +62,7 @@ class Endpoint:
 
     def __init__(
         self, definition: Definition, address: Address, *, prefix: str = "", clock: Callable[[], float] = time.time
-    ):
+    ) -> None:
         self.topics = Topics(prefix)
         self._device = definition
         self._clock = clock

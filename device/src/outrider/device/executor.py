@@ -5,6 +5,7 @@ it already has. Control commands and built-ins run at once, inside `receive`; da
 """
 
 import asyncio
+import inspect
 import logging
 import secrets
 import time
@@ -224,7 +225,7 @@ class Executor:
         self._executions[execution.key] = execution
         loop = asyncio.get_running_loop()
         call = partial(registration.function, **arguments)
-        run_in = self._in_loop if asyncio.iscoroutinefunction(registration.function) else self._in_thread
+        run_in = self._in_loop if inspect.iscoroutinefunction(registration.function) else self._in_thread
         running = self._run(execution, run_in, call)
         execution.task = loop.create_task(running, name=f"{execution.command} {execution.key.id}")
         execution.accepted = loop.call_later(ACCEPTED_AFTER, self._tell_accepted, execution)

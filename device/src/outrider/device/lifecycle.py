@@ -1,6 +1,7 @@
 """The life of a device: `unready` —start→ `ready` —stop→ `unready`; terminate leads from either to the end."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from statemachine import State, StateMachine
 
@@ -25,7 +26,15 @@ class Lifecycle(StateMachine):
         """Begin in `status`; `changed` is called with the new status after each change, not for the first."""
         self.status = ""
         self._changed = changed
-        super().__init__(start_value=status)
+        super().__init__(start_value=status)  # pyright: ignore[reportUnknownMemberType]  # typed in part
+
+    def apply(self, event: Literal["start", "stop", "terminate"]) -> str:
+        """Let an event happen and return the resulting status.
+
+        :raises statemachine.exceptions.TransitionNotAllowed: once terminated.
+        """
+        self.send(event)  # pyright: ignore[reportUnknownMemberType]  # typed in part
+        return self.status
 
     def on_enter_state(self, target: State) -> None:
         """Called by the state machine."""

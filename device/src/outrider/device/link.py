@@ -18,6 +18,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from outrider.schema.errors import InvalidName
+
 from .address import Address
 from .client import MQTT_5, Expiry, Message, SocketClient, in_words, properties
 from .transport import BufferedSocket, open_socket, reason_of
@@ -49,6 +51,21 @@ class Subscription(NamedTuple):
     filter: str
     retain_as_published: bool = False
     retain_handling: int = 0
+
+    def check(self) -> None:
+        """Refuse what a broker would hang up at.
+
+        :raises InvalidName: `filter` is not a topic filter.
+        """
+        levels = self.filter.split("/")
+        if (
+            not self.filter
+            or "\0" in self.filter
+            or len(self.filter.encode()) > 65_535
+            or "#" in levels[:-1]
+            or any(("#" in level or "+" in level) and len(level) > 1 for level in levels)
+        ):
+            raise InvalidName(f"{self.filter!r} is not a topic filter: + and # stand for whole levels, # for the last")
 
 
 class Loss(NamedTuple):

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from outrider.schema import LocalError, OutriderError, check_name
 
@@ -33,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = _device(options)
         stopped = asyncio.run(_serve(device, options.broker, options.prefix))
     except OutriderError as error:
-        print(f"outrider-device: {error}", file=sys.stderr)
         sys.exit(1 if not isinstance(error, UsageError | ValueError | TypeError) else 2)
     sys.exit(0 if stopped else 1)
 
@@ -108,13 +108,13 @@ def _load(reference: str) -> Device:
     module, colon, name = reference.partition(":")
     if not module or not colon or not name:
         raise UsageError(f"{reference!r} is not MODULE:NAME, as in lamp:lamp for the object `lamp` of lamp.py")
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0] and error.name != module:
             raise
-        raise UsageError(f"there is no module {module!r} in {os.getcwd()} or among the installed ones") from error
+        raise UsageError(f"there is no module {module!r} in {Path.cwd()} or among the installed ones") from error
     device = getattr(found, name, None)
     if not isinstance(device, Device):
         known = ", ".join(key for key, value in vars(found).items() if isinstance(value, Device)) or "none"

@@ -4,11 +4,13 @@ Arguments arrive as an object (named) or a list (positional) in either encoding,
 annotations (`typing.Annotated[..., msgspec.Meta(...)]` for ranges, lengths and patterns) before the function is called.
 """
 
+import copy
 import inspect
 import math
 import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -183,13 +185,12 @@ def _struct(command: str, fields: Iterable[tuple[str, object, object]], *, array
 
 def _safe_default(default: object) -> object:
     """Defaults that msgspec refuses to share (filled lists, dicts) are made anew for each call."""
-    if isinstance(default, list | dict | set) and default:
-        filled = typing.cast("list[object] | dict[object, object] | set[object]", default)
-        return msgspec.field(default_factory=lambda: filled.copy())
+    if default and type(default) in (list, dict, set):
+        return msgspec.field(default_factory=partial(copy.copy, default))
     return default
 
 
-def _flat_schema(annotation: Any, schema_hook: Callable[[type], dict[str, Any]] | None = None) -> dict[str, object]:
+def _flat_schema(annotation: object, schema_hook: Callable[[type], dict[str, Any]] | None = None) -> dict[str, object]:
     """JSON Schema with the outermost `$ref` resolved, so that a reader finds `properties` at the top."""
     schema: dict[str, Any] = msgspec.json.schema(annotation, schema_hook=schema_hook)
     schema.pop("title", None)

@@ -68,7 +68,7 @@ class OutriderError(Exception):
 
 
 class LocalError(OutriderError):
-    """This side could not do what it was asked to; nothing ran because of it."""
+    """Something is wrong on this side: bad use, or no broker. Nothing ran because of it."""
 
 
 class InvalidAddress(LocalError, ValueError):
@@ -139,7 +139,8 @@ class NoAnswer(LocalError):
 class RemoteError(OutriderError):
     """The device gave a final status other than `done`.
 
-    `device` and `command` say which; `code` and `details` are the protocol's, `code` is empty where the status says all.
+    `device` and `command` say which. `code` and `details` are the protocol's; `code` is empty where the status says
+    all.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """The options that every subcommand shares, and the fleet they lead to."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -38,12 +39,26 @@ NameOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
-def open_fleet(broker: str | None, prefix: str | None, requester: str | None) -> Fleet:
+def open_fleet(
+    broker: str | None,
+    prefix: str | None,
+    requester: str | None,
+    *,
+    on_connect: Callable[[], None] | None = None,
+    on_disconnect: Callable[[str], None] | None = None,
+) -> Fleet:
     """The fleet that the options, the environment and the configuration file name; not connected yet.
 
+    :param on_connect: called whenever the broker is there, `on_disconnect` whenever it is lost, with the reason in words.
     :raises InvalidSettings: the configuration file cannot be used.
     :raises InvalidAddress: the broker's URL cannot be used.
     :raises InvalidName: the requester or the prefix is not well formed.
     """
     settings = load(broker=broker, prefix=prefix, requester=requester)
-    return Fleet(settings.broker, requester=settings.requester, prefix=settings.prefix)
+    return Fleet(
+        settings.broker,
+        requester=settings.requester,
+        prefix=settings.prefix,
+        on_connect=on_connect,
+        on_disconnect=on_disconnect,
+    )

@@ -1,17 +1,13 @@
 """How replies, outcomes, states and abouts look: the same for `outrider send`, the other subcommands and the REPL.
 
-What comes from devices is shown with its control characters written out, so that no device can move the cursor,
-change colours or pose as another one's line; and as `rich.text.Text`, never as markup.
+All of it is `rich.text.Text`, never markup, with the control characters of what devices said written out.
 """
 
-import json as standard_json
 import time
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from msgspec import DecodeError, UnsetType, json
-from rich.console import Console
+from msgspec import DecodeError, UnsetType, to_builtins
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +15,27 @@ from outrider.controller.fleet import value_of
 from outrider.device import Reply
 from outrider.device.builtin import RESERVED
 from outrider.schema import About, Progress, Result, State, Status
+
+from .documentation import about_table, about_text
+from .terminal import json_text, messages_console, printable, results_console
+
+__all__ = [
+    "about_table",
+    "about_text",
+    "devices_table",
+    "duration",
+    "json_text",
+    "messages_console",
+    "plain_result",
+    "plain_value",
+    "printable",
+    "progress_text",
+    "reply_line",
+    "results_console",
+    "status_text",
+    "summary_line",
+    "value_text",
+]
 
 INDENT: Final = "    "
 
@@ -40,34 +57,6 @@ STATUS_STYLES: Final[Mapping[str, str]] = {
 }
 """The colour of each state and each outcome."""
 
-_ESCAPED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-_JOINERS = "\u200c\u200d"  # harmless, and scripts and emoji need them
-_UNLIMITED = 10_000
-"""Columns where the output is no terminal: a line that another program reads is not folded."""
-
-
-def results_console() -> Console:
-    """Standard output, for what was asked for."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
-
-
-def messages_console() -> Console:
-    """Standard error, for words to people."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def printable(text: str, *, keep: str = "") -> str:
-    """`text` with control and direction characters as JSON would escape them, except those in `keep`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(char if char in keep or not _is_control(char) else _escape(char) for char in text)
-
-
-def json_line(value: object) -> str:
-    """A value as one line of JSON that a terminal does not act upon either."""
-    return printable(standard_json.dumps(value, ensure_ascii=False))
-
 
 def plain_value(result: Result) -> object:
     """The decoded value of a `done` result, None where there is none; one that cannot be read as text saying so."""
@@ -80,22 +69,9 @@ def plain_value(result: Result) -> object:
 
 def plain_result(result: Result) -> dict[str, object]:
     """A result under the names of its fields, its value decoded; what is not set is left out."""
-    plain: dict[str, object] = {
-        "id": result.id,
-        "device": result.device,
-        "command": result.command,
-        "status": str(result.status),
-    }
+    plain: dict[str, object] = to_builtins(result)
     if not isinstance(result.value, UnsetType):
         plain["value"] = plain_value(result)
-    if result.error is not None:
-        plain["error"] = {"code": result.error.code, "message": result.error.message}
-        if result.error.details is not None:
-            plain["error"] |= {"details": result.error.details}
-    if result.started is not None:
-        plain["started"] = result.started
-    if result.finished is not None:
-        plain["finished"] = result.finished
     return plain
 
 
@@ -105,8 +81,8 @@ def value_text(value: object) -> str:
         return ""
     if isinstance(value, str):
         return printable(value, keep="\n\t")
-    line = standard_json.dumps(value, ensure_ascii=False)
-    return printable(line if len(line) <= 100 else standard_json.dumps(value, ensure_ascii=False, indent=2), keep="\n")
+    line = json_text(value)
+    return line if len(line) <= 100 else json_text(value, indent=2)
 
 
 def reply_line(reply: Reply, *, show_device: bool) -> Text | None:
@@ -115,8 +91,7 @@ def reply_line(reply: Reply, *, show_device: bool) -> Text | None:
     :param show_device: begin with the device's id.
     """
     message = reply.message
-    line = Text(f"{printable(reply.device)}  " if show_device else "", style="bold")
-    line = Text.assemble(line)
+    line = Text.assemble((f"{printable(reply.device)}  " if show_device else "", "bold"))
     if isinstance(message, Result):
         return line + _result_text(message)
     body = progress_text(message)
@@ -185,6 +160,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def since(seconds: float) -> str:
+    """How long something has been so, for people: `4 min`; whole seconds are enough."""
+    return duration(seconds) if seconds >= 60 else f"{max(seconds, 0):.0f} s"
+
+
 def status_text(status: str) -> Text:
     """A device's status in its colour."""
     return Text(status, style=STATUS_STYLES.get(status, ""))
@@ -214,11 +194,13 @@ def devices_table(states: Iterable[State], abouts: Mapping[str, About], *, now: 
 def _device_row(state: State, about: About | None, now: float) -> tuple[Text, ...]:
     tags = (f"{printable(key)}={printable(_tag(value))}" for key, value in sorted(state.tags.items()))
     commands = sorted(about.commands.keys() - set(RESERVED)) if about else []
-    versions = (f"{printable(name)} {printable(version)}" for name, version in (about.versions if about else {}).items())
+    versions = (
+        f"{printable(name)} {printable(version)}" for name, version in (about.versions if about else {}).items()
+    )
     return (
         Text(state.device, style="bold"),
         status_text(state.status),
-        Text(duration(max(now - state.since, 0.0)).replace(" ms", " ms")),
+        Text(since(now - state.since)),
         Text(" ".join(state.groups)),
         Text(" ".join(state.pools)),
         Text(" ".join(tags)),
@@ -228,13 +210,4 @@ def _device_row(state: State, about: About | None, now: float) -> tuple[Text, ..
 
 
 def _tag(value: str | float | bool) -> str:
-    return value if isinstance(value, str) else json.encode(value).decode()
-
-
-def _is_control(char: str) -> bool:
-    return unicodedata.category(char) in _ESCAPED and char not in _JOINERS
-
-
-def _escape(char: str) -> str:
-    units = char.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    return value if isinstance(value, str) else json_text(value)

@@ -1,0 +1,325 @@
+"""`outrider demo`: a broker and three devices as real processes, commanded as anybody would.
+
+Each line that begins with `$` is run as it stands, by the same programs that a user runs; what follows it is what they
+print. The demo itself only starts processes, waits for states with the public API, and checks exit codes.
+"""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Generator, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from outrider.controller import Fleet, guard
+from outrider.controller.broker import BrokerKind, BrokerProcess, start_broker
+from outrider.schema import LocalError, OutriderError
+
+from .terminal import messages_console, results_console
+
+STEP_LIMIT: Final = 30.0
+"""Seconds for each step."""
+
+POLL: Final = 0.02
+"""Seconds between two looks at something that this process is not told of."""
+
+PROGRAMS: Final = {"outrider": "outrider.controller.cli.main", "outrider-device": "outrider.device.main"}
+"""The console scripts, run as modules of this very Python: the scripts' folder need not be in PATH."""
+
+DEVICES: Final = {
+    "lamp-1": "outrider-device run --id lamp-1 --group kitchen --tag room=kitchen",
+    "lamp-2": "outrider-device run --id lamp-2 --group kitchen --tag room=kitchen",
+    "lamp-3": "outrider-device run --id lamp-3 --tag room=hall",
+}
+
+
+class DemoFailed(LocalError):
+    """A step did not do what it shows."""
+
+
+def demo(
+    kind: Annotated[
+        BrokerKind, typer.Option(help="auto is Mosquitto where it is installed, else the embedded broker.")
+    ] = BrokerKind.AUTO,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive/--no-interactive",
+            help="Leave the fleet running until Ctrl-C; only with a terminal on standard input.",
+        ),
+    ] = True,
+) -> None:
+    """Start a broker and three devices, show them at work, and leave them to you."""
+    began = time.monotonic()
+    output = results_console()
+    try:
+        interrupted = asyncio.run(_run(kind, interactive and sys.stdin.isatty(), output))
+    except OutriderError as error:
+        messages_console().print(f"error: {error}")
+        raise typer.Exit(1) from None
+    if interrupted:
+        messages_console().print("\nInterrupted; everything that the demo started has ended.")
+        raise typer.Exit(128 + interrupted)
+    output.print(f"\nEverything that the demo started has ended, after {time.monotonic() - began:.0f} s.")
+
+
+async def _run(kind: BrokerKind, interactive: bool, output: Console) -> int:
+    """Show the steps, then wait where there is somebody to wait for.
+
+    :returns: the signal that ended it before all was shown, else 0.
+    """
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[int] = loop.create_future()
+
+    def ask(number: int) -> None:
+        if not asked.done():
+            asked.set_result(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask, number)
+    async with _stage(kind, output) as stage:
+        steps = asyncio.create_task(_show(stage), name="steps of the demo")
+        await asyncio.wait((steps, asked), return_when=asyncio.FIRST_COMPLETED)
+        if not steps.done():
+            steps.cancel()
+            await asyncio.wait((steps,))
+            return asked.result()
+        steps.result()
+        if interactive:
+            output.print(stage.next_lines())
+            ended = asyncio.create_task(stage.broker.wait(), name="broker ends")
+            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise DemoFailed(f"the broker ended by itself with exit code {ended.result()}")
+            ended.cancel()
+    return 0
+
+
+async def _show(stage: "_Stage") -> None:
+    broker = stage.broker
+    stage.say(f"A broker, as `outrider broker` starts it: {broker.kind}, on {broker.host} port {broker.ports['5']}.")
+    stage.type(f"export OUTRIDER_BROKER={broker.address}")
+
+    stage.say("Three devices, each a process of its own. They begin unready.")
+    await stage.start_devices(*DEVICES)
+    await stage.run("outrider devices")
+
+    stage.say("start makes a device ready for data commands; all is everyone.")
+    await stage.run("outrider send all start")
+    await stage.run("outrider send lamp-1 ping")
+
+    stage.say("Everybody calculates for three seconds and tells its progress.")
+    async with stage.running("outrider send all calculate 3 'hello fleet'"):
+        await stage.until_busy("lamp-1")
+        said = await stage.aside("outrider send lamp-2 ping")
+    stage.say("Meanwhile, in another terminal, a ping was answered at once.")
+    stage.type("outrider send lamp-2 ping")
+    stage.print(said)
+
+    stage.say("The kitchen stops. An unready device refuses data commands, and says why: exit code 1.")
+    await stage.run("outrider send @kitchen stop")
+    await stage.run("outrider send lamp-1 ping", exit_code=1)
+
+    stage.say("terminate ends a device for good.")
+    await stage.run("outrider send lamp-2 terminate")
+    await stage.ended("lamp-2", "terminated", exit_code=0)
+
+    stage.say("A crash cannot say goodbye. The broker publishes the device's last will: lost.")
+    stage.type(f"kill -9 {stage.pid('lamp-3')}")
+    os.kill(stage.pid("lamp-3"), signal.SIGKILL)
+    await stage.ended("lamp-3", "lost", exit_code=128 + signal.SIGKILL)
+    await stage.run("outrider devices")
+
+    stage.say("Both come back, and everybody starts.")
+    await stage.start_devices("lamp-2", "lamp-3")
+    await stage.run("outrider send all start")
+
+
+@contextlib.asynccontextmanager
+async def _stage(kind: BrokerKind, output: Console) -> AsyncGenerator["_Stage"]:
+    """What the demo plays on: when the block ends, so does everything that was started in it."""
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(start_broker(kind=kind))
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-demo-")))
+        stage = _Stage(broker, logs, output)
+        stack.push_async_callback(stage.end_devices)
+        await stack.enter_async_context(stage.fleet)
+        yield stage
+
+
+class _Stage:
+    def __init__(self, broker: BrokerProcess, logs: Path, output: Console) -> None:
+        self.broker = broker
+        self.fleet = Fleet(broker.address)
+        self._logs = logs
+        self._output = output
+        # An empty prefix, in case that the user's configuration has one: the devices would not know of it.
+        self._environment = {**os.environ, "OUTRIDER_BROKER": broker.address, "OUTRIDER_PREFIX": ""}
+        self._guards: dict[str, asyncio.subprocess.Process] = {}
+        self._pids: dict[str, int] = {}
+
+    def say(self, words: str) -> None:
+        self._output.print()
+        self._output.print(Text(f"# {words}", style="cyan"))
+
+    def print(self, text: str) -> None:
+        """What a program printed elsewhere."""
+        self._output.print(text, soft_wrap=True)
+
+    def type(self, line: str) -> None:
+        """Show a line as it would be typed."""
+        self._output.print(Text.assemble(("$ ", "dim"), (line, "bold")), soft_wrap=True)
+
+    def pid(self, device: str) -> int:
+        return self._pids[device]
+
+    async def run(self, line: str, *, exit_code: int = 0) -> None:
+        """Show a command, run it with our own standard output, and check how it ends."""
+        self.type(line)
+        async with self._process(line) as process:
+            await self._finished(process, line, exit_code)
+
+    @contextlib.asynccontextmanager
+    async def running(self, line: str) -> AsyncGenerator[None]:
+        """`run`, around a block that must come to its end while the command still runs."""
+        self.type(line)
+        async with self._process(line) as process:
+            yield
+            if process.returncode is not None:
+                raise DemoFailed(f"{line} was over before what should have been done meanwhile")
+            await self._finished(process, line, 0)
+
+    async def aside(self, line: str) -> str:
+        """Run a command as in another terminal, and return what it printed."""
+        async with self._process(line, stdout=asyncio.subprocess.PIPE) as process:
+            await self._finished(process, line, 0)
+            assert process.stdout is not None
+            return (await process.stdout.read()).decode().rstrip("\n")
+
+    async def start_devices(self, *devices: str) -> None:
+        """Show and run the command of each device, and wait until all have connected."""
+        for device in devices:
+            self.type(f"{DEVICES[device]} &")
+            with self._log(device).open("wb") as log:
+                self._guards[device] = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", guard.__file__),
+                    *_program(DEVICES[device]),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                    env=self._environment,
+                    start_new_session=True,  # Ctrl-C is for the demo, which ends its devices
+                )
+        for device in devices:
+            started = self._guards[device].stdout
+            assert started is not None
+            self._pids[device] = int(await started.readline())
+            await self._until_status(device, "unready")
+
+    async def ended(self, device: str, status: str, *, exit_code: int) -> None:
+        """Wait for the end of a device's process and for the state that tells of it."""
+        ended = self._guards[device]
+        await self._finished(ended, f"the process of {device}", exit_code)
+        await self._until_status(device, status)
+        said = f"# {device}: the process ended with exit code {exit_code}; its state is now {status}."
+        self._output.print(Text(said, style="cyan"))
+
+    async def until_busy(self, device: str) -> None:
+        """Wait until a job runs on the device."""
+        with _limit(f"{device} did not take the command"):
+            async with asyncio.timeout(STEP_LIMIT):
+                while not await self.fleet.call(device, "jobs"):  # noqa: ASYNC110  # no event tells of it
+                    await asyncio.sleep(POLL)
+
+    async def end_devices(self) -> None:
+        """End all devices, as SIGTERM does; returns when they are gone."""
+        for process in self._guards.values():
+            assert process.stdin is not None
+            process.stdin.close()
+        await asyncio.gather(*(process.wait() for process in self._guards.values()))
+
+    def next_lines(self) -> Text:
+        """What the user may try, each line ready to be copied."""
+        lines = ["", "The fleet is yours. In another terminal:", ""]
+        if shutil.which("outrider") is None:
+            lines.append(f"  export PATH={Path(sys.executable).parent}:$PATH")
+        lines += [
+            f"  export OUTRIDER_BROKER={self.broker.address}",
+            "  outrider devices",
+            "  outrider about lamp-1",
+            "  outrider send all calculate 5 'two words'",
+            "  outrider repl",
+            f"  tail -f {self._log('lamp-1')}",
+        ]
+        if shutil.which("mosquitto_pub") and shutil.which("mosquitto_sub"):
+            where = f"-h {self.broker.client_host} -p {self.broker.ports['3.1.1']}"
+            lines += [
+                "",
+                "By hand:",
+                "",
+                f"  mosquitto_sub {where} -v -t devices/lamp-1/state -t 'devices/lamp-1/result/#'",
+                f"""  mosquitto_pub {where} -q 1 -t devices/lamp-1/cmd -m '{{"command": "ping"}}'""",
+            ]
+        return Text("\n".join((*lines, "", "Ctrl-C ends the devices and the broker.")))
+
+    def _log(self, device: str) -> Path:
+        return self._logs / f"{device}.log"
+
+    @contextlib.asynccontextmanager
+    async def _process(self, line: str, stdout: int | None = None) -> AsyncGenerator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            *_program(line), stdin=asyncio.subprocess.DEVNULL, stdout=stdout, env=self._environment
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _finished(self, process: asyncio.subprocess.Process, what: str, exit_code: int) -> None:
+        with _limit(f"{what} did not end"):
+            async with asyncio.timeout(STEP_LIMIT):
+                code = await process.wait()
+        if code != exit_code:
+            raise DemoFailed(f"{what} ended with exit code {code} instead of {exit_code}")
+
+    async def _until_status(self, device: str, status: str) -> None:
+        """Wait until the device says this of itself, or the broker of it."""
+        with _limit(f"{device} did not become {status}"):
+            async with asyncio.timeout(STEP_LIMIT):
+                while not self._is(device, status):
+                    code = self._guards[device].returncode
+                    if code is not None and status == "unready":
+                        log = self._log(device).read_text(errors="replace").strip()
+                        raise DemoFailed(f"{device} ended with exit code {code}; it said:\n{log}")
+                    await asyncio.sleep(POLL)
+
+    def _is(self, device: str, status: str) -> bool:
+        state = self.fleet.roster.states.get(device)
+        return state is not None and state.status == status
+
+
+@contextlib.contextmanager
+def _limit(what: str) -> Generator[None]:
+    """Turn a timeout into the failure of a step."""
+    try:
+        yield
+    except TimeoutError:
+        raise DemoFailed(f"{what} within {STEP_LIMIT:g} s") from None
+
+
+def _program(line: str) -> Sequence[str]:
+    """The words of a command, with the console script replaced by its module."""
+    script, *words = shlex.split(line)
+    return (sys.executable, "-P", "-m", PROGRAMS[script], *words)

@@ -1,0 +1,48 @@
+"""Writing to terminals: the consoles, and text that no terminal acts upon.
+
+What comes from devices is shown with its control characters written out, so that no device can move the cursor,
+change colours or pose as another one's line.
+"""
+
+import json
+import unicodedata
+from typing import Final
+
+from rich.console import Console
+
+_ESCAPED: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_JOINERS: Final = "\u200c\u200d"  # harmless, and scripts and emoji need them
+_UNLIMITED: Final = 10_000
+"""Columns where the output is no terminal: a line that another program reads is not folded."""
+
+
+def results_console() -> Console:
+    """Standard output, for what was asked for."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
+
+
+def messages_console() -> Console:
+    """Standard error, for words to people."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """`text` with control and direction characters as JSON would escape them, except those in `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char in keep or not _is_control(char) else _escape(char) for char in text)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """A value as JSON, in one line unless indented, that a terminal does not act upon either."""
+    return printable(json.dumps(value, ensure_ascii=False, indent=indent), keep="\n" if indent is not None else "")
+
+
+def _is_control(char: str) -> bool:
+    return unicodedata.category(char) in _ESCAPED and char not in _JOINERS
+
+
+def _escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

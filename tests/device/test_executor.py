@@ -1,0 +1,466 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+
+from outrider.device import Job, MemoryJournal, calculate, ping
+from outrider.device.admission import Registration
+from outrider.device.executor import Answer, Executor
+from outrider.schema import Code, Command, CommandSpec, Encoding, Progress, Result, Status, encode
+
+
+class Bench:
+    """An executor with the commands a test gives it, and everything it answers."""
+
+    def __init__(self, *functions: Callable[..., object], status: str = "ready", **options: int) -> None:
+        self.status = status
+        self.answers: list[Answer] = []
+        self.journal = MemoryJournal()
+        self.changed = asyncio.Event()
+        self.now = 1_700_000_000.0
+        commands = {"ping": Registration(CommandSpec(ping), ping, idempotent=True, inline=True)}
+        for function in functions:
+            spec = CommandSpec(function, injectable=(Job,))
+            commands[spec.name] = Registration(spec, function)
+        self.executor = Executor(
+            "lamp-1",
+            groups=frozenset(),
+            commands=commands,
+            status=lambda: self.status,
+            journal=self.journal,
+            answer=self._take,
+            clock=lambda: self.now,
+            **options,
+        )
+
+    def _take(self, answer: Answer) -> None:
+        self.answers.append(answer)
+        self.changed.set()
+
+    def send(
+        self,
+        name: str,
+        *args: object,
+        id: str | None = "a1",
+        requester: str = "me",
+        timeout: float | None = None,
+        behalf: str | None = None,
+    ) -> None:
+        raw = Raw(encode(args, Encoding.JSON)) if args else UNSET
+        self.executor.receive(
+            Command(id=id, command=name, args=raw, timeout=timeout, behalf=behalf), Encoding.JSON, requester
+        )
+
+    @property
+    def results(self) -> list[Result]:
+        return [answer.message for answer in self.answers if isinstance(answer.message, Result)]
+
+    @property
+    def progress(self) -> list[Progress]:
+        return [answer.message for answer in self.answers if isinstance(answer.message, Progress)]
+
+    async def wait(self, condition: Callable[[], object], timeout: float = 5) -> None:
+        async with asyncio.timeout(timeout):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def result(self, id: str = "a1") -> Result:
+        await self.wait(lambda: any(result.id == id for result in self.results))
+        return next(result for result in self.results if result.id == id)
+
+
+def owned_by(requester: str) -> Job:
+    def ignore(*_: object) -> None: ...
+
+    return Job("x", "cancel", requester, "", ignore, ignore)
+
+
+def value(result: Result) -> object:
+    assert isinstance(result.value, Raw)
+    return msgspec.json.decode(result.value)
+
+
+async def forever(job: Job) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_inline_command_is_answered_at_once() -> None:
+    bench = Bench()
+    bench.send("ping")
+    assert bench.results[0].status is Status.DONE
+    assert bench.answers[0].requester == "me"
+
+
+async def test_async_and_plain_functions_give_their_value() -> None:
+    async def double(n: int) -> int:
+        return 2 * n
+
+    def where() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    bench = Bench(double, where)
+    bench.send("double", 21)
+    bench.send("where", id="a2")
+    assert value(await bench.result()) == 42
+    assert value(await bench.result("a2")) is False
+
+
+async def test_repeated_id_runs_once_and_repeats_its_result() -> None:
+    ran = 0
+
+    async def count() -> int:
+        nonlocal ran
+        ran += 1
+        return ran
+
+    bench = Bench(count)
+    for _ in range(3):
+        bench.send("count")
+    first = await bench.result()
+    bench.send("count")
+    assert ran == 1
+    assert bench.results == [first, first]
+
+
+async def test_repeated_id_of_a_running_job_says_accepted_again() -> None:
+    bench = Bench(forever)
+    bench.send("forever")
+    bench.send("forever")
+    assert [each.accepted for each in bench.progress] == [True]
+    await bench.executor.close(1)
+    assert [result.status for result in bench.results] == [Status.CANCELLED]
+
+
+async def test_used_id_with_other_arguments_is_an_invalid_message_and_changes_nothing() -> None:
+    async def echo(n: int) -> int:
+        return n
+
+    bench = Bench(echo)
+    bench.send("echo", 1)
+    first = await bench.result()
+    bench.send("echo", 2)
+    assert bench.results[1].error is not None
+    assert bench.results[1].error.code == Code.INVALID_MESSAGE
+    bench.send("echo", 1)
+    assert bench.results[2] == first
+
+
+async def test_same_id_of_another_owner_is_another_command() -> None:
+    async def echo(n: int) -> int:
+        return n
+
+    bench = Bench(echo)
+    bench.send("echo", 1)
+    bench.send("echo", 2, requester="you")
+    bench.send("echo", 3, behalf="someone")
+    await bench.wait(lambda: len(bench.results) == 3)
+    assert sorted(map(str, map(value, bench.results))) == ["1", "2", "3"]
+
+
+async def test_rejected_id_stays_rejected() -> None:
+    bench = Bench(calculate, status="unready")
+    bench.send("calculate", 0, "x")
+    assert bench.results[0].error is not None
+    assert bench.results[0].error.code == Code.NOT_READY
+    bench.status = "ready"
+    bench.send("calculate", 0, "x")
+    assert bench.results == [bench.results[0]] * 2
+
+
+async def test_accepted_is_told_only_where_the_result_takes_longer() -> None:
+    async def short() -> None:
+        return None
+
+    bench = Bench(short, forever)
+    bench.send("short")
+    bench.send("forever", id="a2")
+    await bench.wait(lambda: bench.progress)
+    assert [(each.id, each.accepted, each.seq) for each in bench.progress] == [("a2", True, 0)]
+    await bench.executor.close(1)
+
+
+async def test_reports_and_output_carry_a_growing_seq() -> None:
+    async def work(job: Job) -> None:
+        job.report(0.5, "half")
+        job.print("line", 2)
+        job.report(2.0)
+
+    bench = Bench(work)
+    bench.send("work")
+    await bench.result()
+    assert [(each.seq, each.fraction, each.text, each.stream, each.data) for each in bench.progress] == [
+        (0, 0.5, "half", None, None),
+        (1, None, None, "stdout", "line 2\n"),
+        (2, 1.0, None, None, None),
+    ]
+
+
+async def test_reports_of_a_plain_function_come_from_its_thread_in_order() -> None:
+    def work(job: Job) -> int:
+        for n in job.track(range(4)):
+            job.report(n / 4, str(n))
+        return 4
+
+    bench = Bench(work)
+    bench.send("work")
+    await bench.result()
+    assert [each.text for each in bench.progress if each.text] == ["0", "1", "2", "3"]
+    assert [each.seq for each in bench.progress] == list(range(len(bench.progress)))
+    assert isinstance(bench.answers[-1].message, Result)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("too hot"), "ValueError: too hot"),
+        (KeyError(), "KeyError"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (TimeoutError("mine"), "TimeoutError: mine"),
+    ],
+)
+@pytest.mark.parametrize("plain", [False, True])
+async def test_command_that_raises_fails_and_the_device_goes_on(
+    error: BaseException, message: str, plain: bool
+) -> None:
+    async def work_async() -> None:
+        raise error
+
+    def work_plain() -> None:
+        raise error
+
+    bench = Bench(work_async, work_plain)
+    bench.send("work_plain" if plain else "work_async")
+    result = await bench.result()
+    assert result.status is Status.FAILED
+    assert result.error is not None
+    assert (result.error.code, result.error.message) == (Code.ERROR, message)
+    bench.send("ping", id="a2")
+    assert (await bench.result("a2")).status is Status.DONE
+
+
+async def test_stop_iteration_fails_too() -> None:
+    def work() -> None:
+        next(iter([]))
+
+    bench = Bench(work)
+    bench.send("work")
+    assert (await bench.result()).status is Status.FAILED
+
+
+async def test_value_that_cannot_be_sent_fails() -> None:
+    async def strange() -> object:
+        return object()
+
+    async def large() -> str:
+        return "x" * 2000
+
+    bench = Bench(strange, large, max_size=3000)
+    bench.send("strange")
+    bench.send("large", id="a2")
+    for id, code in (("a1", Code.INTERNAL), ("a2", Code.TOO_LARGE)):
+        result = await bench.result(id)
+        assert result.status is Status.FAILED
+        assert result.error is not None
+        assert result.error.code == code
+
+
+async def test_timeout_stops_an_async_function() -> None:
+    bench = Bench(forever)
+    bench.send("forever", timeout=0.02)
+    result = await bench.result()
+    assert result.status is Status.TIMED_OUT
+    assert result.error is not None
+    assert "0.02 s" in result.error.message
+
+
+async def test_plain_function_past_its_timeout_keeps_its_slot_until_it_returns() -> None:
+    release = threading.Event()
+
+    def stubborn() -> str:
+        release.wait(5)
+        return "late"
+
+    bench = Bench(stubborn, max_threads=1)
+    bench.send("stubborn", timeout=0.02)
+    bench.send("stubborn", id="a2")
+    await bench.wait(lambda: bench.progress)
+    assert bench.results == []
+    assert [job.started is None for job in bench.executor.running()] == [False, True]
+    release.set()
+    assert (await bench.result()).status is Status.TIMED_OUT
+    assert value(await bench.result("a2")) == "late"
+
+
+async def test_cancel_ends_ones_own_job_only() -> None:
+    bench = Bench(forever)
+    bench.send("forever")
+    await bench.wait(lambda: bench.progress)
+    mine = owned_by("me")
+    other = owned_by("you")
+    assert not bench.executor.cancel(other, "a1")
+    assert not bench.executor.cancel(mine, "unknown")
+    assert bench.executor.cancel(mine, "a1")
+    assert (await bench.result()).status is Status.CANCELLED
+    assert not bench.executor.cancel(mine, "a1")
+
+
+async def test_plain_function_sees_cancel_at_its_next_step() -> None:
+    began = threading.Event()
+
+    def steps(job: Job) -> None:
+        for _ in job.track(range(10_000)):
+            began.set()
+            time.sleep(0.001)
+
+    bench = Bench(steps)
+    bench.send("steps")
+    await asyncio.to_thread(began.wait, 5)
+    bench.executor.cancel(owned_by("me"), "a1")
+    assert (await bench.result()).status is Status.CANCELLED
+
+
+async def test_stop_ends_what_had_not_started_and_lets_the_rest_finish() -> None:
+    release = threading.Event()
+
+    def work() -> str:
+        release.wait(5)
+        return "finished"
+
+    bench = Bench(work, max_threads=1)
+    bench.send("work", id="a1")
+    bench.send("work", id="a2")
+    await bench.wait(lambda: len(bench.progress) == 2)
+    bench.executor.cancel_waiting()
+    assert [(result.id, result.status) for result in bench.results] == [("a2", Status.CANCELLED)]
+    assert bench.results[0].started is None
+    release.set()
+    assert value(await bench.result("a1")) == "finished"
+
+
+async def test_stop_in_the_same_turn_ends_an_async_job_before_its_first_step() -> None:
+    stepped: list[str] = []
+
+    async def work() -> None:
+        stepped.append("ran")
+
+    bench = Bench(work)
+    bench.send("work")
+    bench.executor.cancel_waiting()
+    assert (await bench.result()).status is Status.CANCELLED
+    await asyncio.sleep(0)
+    assert stepped == []
+
+
+async def test_close_interrupts_what_will_not_stop() -> None:
+    release = threading.Event()
+
+    def stubborn() -> None:
+        release.wait(5)
+
+    async def swallows() -> None:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(5)
+            except asyncio.CancelledError:
+                continue
+
+    bench = Bench(stubborn, swallows, forever)
+    bench.send("stubborn", id="a1")
+    bench.send("swallows", id="a2")
+    bench.send("forever", id="a3")
+    await bench.wait(lambda: len(bench.progress) == 3)
+    assert not await bench.executor.close(0.05)
+    assert {result.id: result.status for result in bench.results} == {
+        "a1": Status.INTERRUPTED,
+        "a2": Status.INTERRUPTED,
+        "a3": Status.CANCELLED,
+    }
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    release.set()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(bench.results) == 3
+
+
+async def test_thousand_jobs_are_all_cancelled_within_a_second() -> None:
+    bench = Bench(forever, max_jobs=1000)
+    for n in range(1000):
+        bench.send("forever", id=f"a{n}")
+    bench.send("forever", id="one-more")
+    await asyncio.sleep(0)
+    assert [(result.id, result.error and result.error.code) for result in bench.results] == [("one-more", Code.BUSY)]
+    async with asyncio.timeout(1):
+        assert await bench.executor.close(0.5)
+    assert [result.status for result in bench.results[1:]] == [Status.CANCELLED] * 1000
+
+
+async def test_result_of_an_earlier_command_is_for_its_owner_only() -> None:
+    async def echo(n: int) -> int:
+        return n
+
+    bench = Bench(echo)
+    bench.send("echo", 1)
+    await bench.result()
+    mine = owned_by("me")
+    other = owned_by("you")
+    found = bench.executor.result_of(mine, "a1")
+    assert found is not None
+    assert found[0].status is Status.DONE
+    assert bench.executor.result_of(other, "a1") is None
+    assert bench.executor.result_of(mine, "a2") is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["echo", "ping", "nope", "echo-wrong", "raises"]), st.integers(0, 5), st.sampled_from("xyz")
+        ),
+        max_size=30,
+    ),
+    st.sampled_from(["ready", "unready"]),
+)
+def test_every_command_gets_one_answer_and_runs_at_most_once(commands: list[tuple[str, int, str]], status: str) -> None:
+    asyncio.run(_every_command_gets_one_answer(commands, status))
+
+
+async def _every_command_gets_one_answer(commands: list[tuple[str, int, str]], status: str) -> None:
+    ran: list[tuple[str, str]] = []
+
+    async def echo(job: Job, n: int) -> int:
+        ran.append((job.requester, job.id))
+        return n
+
+    async def raises(job: Job) -> None:
+        ran.append((job.requester, job.id))
+        raise ValueError
+
+    bench = Bench(echo, raises, status=status)
+    for name, id, requester in commands:
+        args = {"echo": (1,), "echo-wrong": ("one",)}.get(name, ())
+        bench.send(name.removesuffix("-wrong"), *args, id=f"id{id}", requester=requester)
+        await asyncio.sleep(0)
+    keys = {(requester, f"id{id}") for _, id, requester in commands}
+    await bench.wait(lambda: {(each.requester, each.message.id) for each in bench.answers} >= keys)
+    await bench.executor.close(1)
+    assert len(ran) == len(set(ran))
+    if status == "unready":
+        assert ran == []
+    # However often a key was repeated: a command that is not a refused repetition has one and the same answer.
+    for key in keys:
+        mine = [each.message for each in bench.answers if (each.requester, each.message.id) == key]
+        final = {
+            msgspec.json.encode(each)
+            for each in mine
+            if isinstance(each, Result) and each.command != "ping" and "used before" not in str(each.error)
+        }
+        assert len(final) <= 1

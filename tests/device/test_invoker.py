@@ -1,0 +1,135 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+from msgspec import Raw
+
+from outrider.device import Address, Connection, Device, Invoker, Message, error_of
+from outrider.device.invoker import Reply
+from outrider.schema import (
+    CommandRejected,
+    Encoding,
+    Error,
+    NoAnswer,
+    Result,
+    Status,
+    Topics,
+    encode,
+)
+from tests.brokers import BrokerUnderTest
+
+
+@contextlib.asynccontextmanager
+async def asking(broker: BrokerUnderTest, prefix: str, encoding: Encoding = Encoding.JSON) -> AsyncGenerator[Invoker]:
+    topics = Topics(prefix)
+
+    def receive(batch: Sequence[Message]) -> None:
+        for message in batch:
+            topic = topics.parse(message.topic)
+            assert topic is not None
+            invoker.receive(topic, message.payload)
+
+    connection = Connection(Address.parse(broker.address), client_id=f"asker-{prefix}", receive=receive)
+    invoker = Invoker(connection, topics=topics, requester="asker", encoding=encoding)
+    async with connection:
+        await connection.wait_connected(timeout=5)
+        await invoker.open()
+        yield invoker
+
+
+@contextlib.asynccontextmanager
+async def serving(device: Device, broker: BrokerUnderTest, prefix: str) -> AsyncGenerator[None]:
+    served = asyncio.create_task(device.serve(broker.address, prefix=prefix))
+    try:
+        yield
+    finally:
+        device.stop()
+        assert await served
+
+
+async def there(invoker: Invoker, device: str) -> None:
+    """Return when the device answers: what is sent before it has subscribed reaches nobody."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(NoAnswer):
+                await invoker.call(device, "ping", wait=0.2)
+                return
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+async def test_call_gives_the_final_answer(broker: BrokerUnderTest, prefix: str, encoding: Encoding) -> None:
+    device = Device("lamp-1", initial="ready")
+
+    @device.command
+    async def double(n: int) -> int:
+        return 2 * n
+
+    async with serving(device, broker, prefix), asking(broker, prefix, encoding) as invoker:
+        await there(invoker, "lamp-1")
+        result = await invoker.call("lamp-1", "double", {"n": 21})
+        assert result.status is Status.DONE
+        assert isinstance(result.value, Raw)
+        assert bytes(result.value) == encode(42, encoding)
+        assert error_of(result) is None
+        rejected = await invoker.call("lamp-1", "double", ["many"])
+        error = error_of(rejected)
+        assert isinstance(error, CommandRejected)
+        assert (error.device, error.command, error.code) == ("lamp-1", "double", "invalid-arguments")
+        assert error.details == {"argument": "n"}
+        assert "lamp-1: double rejected (invalid-arguments): argument 'n'" in str(error)
+
+
+async def test_call_without_an_answer_says_how_far_it_came(broker: BrokerUnderTest, prefix: str) -> None:
+    device = Device("lamp-1", initial="ready")
+
+    @device.command
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async with serving(device, broker, prefix), asking(broker, prefix) as invoker:
+        await there(invoker, "lamp-1")
+        with pytest.raises(NoAnswer) as running:
+            await invoker.call("lamp-1", "wait", wait=0.5)
+        with pytest.raises(NoAnswer) as queued:
+            await invoker.call("nobody", "wait", wait=0.05)
+    assert (running.value.status, queued.value.status) == (Status.RUNNING, Status.QUEUED)
+
+
+async def test_group_is_asked_with_one_message_and_answers_are_told_apart(broker: BrokerUnderTest, prefix: str) -> None:
+    lamps = [Device(f"lamp-{n}", groups=["kitchen"], initial="ready") for n in range(3)]
+    async with contextlib.AsyncExitStack() as stack:
+        for lamp in lamps:
+            await stack.enter_async_context(serving(lamp, broker, prefix))
+        invoker = await stack.enter_async_context(asking(broker, prefix))
+        for lamp in lamps:
+            await there(invoker, lamp.id)
+        invocation = invoker.invoke([lamp.id for lamp in lamps[:2]], "ping", group="kitchen")
+        replies: list[Reply] = []
+        while len(replies) < 3:
+            reply = await invocation.next(5)
+            assert reply is not None
+            replies.append(reply)
+    assert sorted(reply.device for reply in replies) == ["lamp-0", "lamp-1", "lamp-2"]
+    assert sorted(invocation.results) == ["lamp-0", "lamp-1"]
+    assert invocation.missing == []
+
+
+async def test_answers_that_nobody_asked_for_are_dropped(broker: BrokerUnderTest, prefix: str) -> None:
+    async with asking(broker, prefix) as invoker:
+        topics = Topics(prefix)
+        topic = topics.parse(topics.result("lamp-1", "asker"))
+        assert topic is not None
+        stranger = Result(id="unknown", device="lamp-1", command="ping", status=Status.DONE, finished=1.0)
+        invoker.receive(topic, encode(stranger, Encoding.JSON))
+        invoker.receive(topic, b"not a result")
+        invocation = invoker.invoke(["lamp-1"], "ping")
+        forged = Result(id=invocation.id, device="lamp-2", command="ping", status=Status.DONE, finished=1.0)
+        invoker.receive(topic, encode(forged, Encoding.JSON))
+        assert invoker.dropped == 3
+        assert invocation.missing == ["lamp-1"]
+
+
+def test_error_of_a_status_without_code_names_the_status() -> None:
+    result = Result(id="a1", device="lamp-1", command="dim", status=Status.CANCELLED, error=Error("", "cancelled"))
+    assert str(error_of(result)) == "lamp-1: dim cancelled: cancelled"
