@@ -12,6 +12,9 @@ ROOT = Path(__file__).parent.parent
 START_LIMIT = 15.0
 """Seconds until an answerer must be ready."""
 
+END_LIMIT = 5.0
+"""Seconds that a process may take to end."""
+
 ROUND_LIMIT = 60.0
 """Seconds that one round may take."""
 
@@ -34,6 +37,8 @@ async def child(*command: str) -> AsyncGenerator[asyncio.StreamReader]:
         try:
             yield process.stdout
         except (TimeoutError, asyncio.IncompleteReadError) as error:
+            if process.stdout.at_eof():
+                await _ended(process)
             ended = "" if process.returncode is None else f" and ended with exit code {process.returncode}"
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()[-3:]
@@ -62,7 +67,9 @@ async def figure(*command: str) -> float:
     :raises ChildFailed: it printed none.
     """
     async with child(*command) as output, asyncio.timeout(ROUND_LIMIT):
-        return float(await output.readuntil(b"\n"))
+        number = float(await output.readuntil(b"\n"))
+        await output.read()  # it ends by itself
+        return number
 
 
 def module(name: str, *arguments: object) -> tuple[str, ...]:
@@ -76,12 +83,22 @@ def script(name: str, *arguments: object) -> tuple[str, ...]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
+    assert process.stdout is not None
+    # A signal to a process that has just ended makes asyncio lose its exit code, and complain about that.
+    if process.stdout.at_eof() and await _ended(process):
+        return
+    for end in (process.terminate, process.kill):
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            end()
+        if await _ended(process):
+            return
+
+
+async def _ended(process: asyncio.subprocess.Process) -> bool:
+    """Wait a little until it has; False if it has not."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(END_LIMIT):
             await process.wait()
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        return False
+    return True

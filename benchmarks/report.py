@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -62,7 +63,9 @@ def table(lines: Sequence[Line], title: str) -> Table:
         shown.add_column(heading, justify="left" if heading == "unit" else "right")
     for line in lines:
         if line.value is None:
-            shown.add_row(f"{line.name}\n[yellow]not measured: {line.why}[/]", "", "", line.unit, "", _goal(line), "")
+            shown.add_row(
+                f"{line.name}\n[yellow]not measured: {escape(line.why)}[/]", "", "", line.unit, "", _goal(line), ""
+            )
             continue
         met = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}[line.met]
         ratio = "" if line.ratio is None else f"{line.ratio:.2f}"

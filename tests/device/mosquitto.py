@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import shutil
 import socket
-import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def mosquitto(directory: Path, *settings: str, port: int | None = None) -> AsyncIterator[int]:
+async def mosquitto(directory: Path, *settings: str, port: int | None = None) -> AsyncGenerator[int]:
     """Run Mosquitto with these lines in its listener's configuration; yields the port. It ends with the context."""
     if PROGRAM is None:
         pytest.skip("mosquitto is not installed: apt install mosquitto")
@@ -34,14 +33,15 @@ async def mosquitto(directory: Path, *settings: str, port: int | None = None) ->
     configuration.write_text("\n".join(lines) + "\n")
     log = directory / f"mosquitto-{port}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([PROGRAM, "-c", str(configuration)], stdout=output, stderr=output)
+        process = await asyncio.create_subprocess_exec(PROGRAM, "-c", configuration, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 10
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                assert process.returncode is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
                 await asyncio.sleep(0.01)
             else:
                 writer.close()
@@ -49,4 +49,4 @@ async def mosquitto(directory: Path, *settings: str, port: int | None = None) ->
         yield port
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait, 5)
+        await process.wait()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -93,9 +93,13 @@ class Wire:
     async def grant(self) -> Packet:
         """Read SUBSCRIBE (of one filter) and grant it."""
         packet = await self.expect(Kind.SUBSCRIBE)
+        self.granted(packet)
+        return packet
+
+    def granted(self, packet: Packet) -> None:
+        """Send the SUBACK of a SUBSCRIBE of one filter."""
         body = struct.pack(">H", packet.packet_id) + (b"\0" if self.version == 5 else b"")
         self.send(encoded(Kind.SUBACK, body + b"\x01"))
-        return packet
 
     def acknowledge(self, packet: Packet, code: int | None = None) -> None:
         """Send the PUBACK of a PUBLISH."""
@@ -118,6 +122,21 @@ class Wire:
         self._writer.close()
 
 
+async def acknowledge_all(wire: Wire) -> None:
+    """A script's end: grant and acknowledge whatever comes."""
+    while True:
+        packet = await wire.read()
+        match packet.kind:
+            case Kind.PUBLISH:
+                wire.acknowledge(packet)
+            case Kind.SUBSCRIBE:
+                wire.granted(packet)
+            case Kind.PINGREQ:
+                wire.send(encoded(Kind.PINGRESP))
+            case _:
+                pass
+
+
 def encoded(kind: Kind, body: bytes = b"", flags: int = 0) -> bytes:
     """A control packet as bytes."""
     length, rest = b"", len(body)
@@ -131,7 +150,7 @@ def encoded(kind: Kind, body: bytes = b"", flags: int = 0) -> bytes:
 @contextlib.asynccontextmanager
 async def scripted(
     *scripts: Callable[[Wire], Awaitable[None]], tls: ssl.SSLContext | None = None
-) -> AsyncIterator[int]:
+) -> AsyncGenerator[int]:
     """Listen on a port, which is yielded; each connection gets the next script, those after the last one the last.
 
     A script that returns leaves the connection open until the context ends. One that fails fails the test.
@@ -169,7 +188,7 @@ async def scripted(
 
 
 @contextlib.asynccontextmanager
-async def without_mqtt_5(host: str, port: int) -> AsyncIterator[int]:
+async def without_mqtt_5(host: str, port: int) -> AsyncGenerator[int]:
     """Stand before a broker, on the port that is yielded, and refuse MQTT 5 as a broker that only knows 3.1.1 does."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

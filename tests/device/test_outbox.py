@@ -1,6 +1,5 @@
 import asyncio
 import gc
-from collections.abc import Callable
 
 import pytest
 
@@ -171,8 +170,7 @@ async def test_close_fails_all_that_is_left() -> None:
 
 async def test_failure_that_nobody_looks_at_stays_silent() -> None:
     complaints: list[object] = []
-    handler: Callable[[object, dict[str, object]], None] = lambda _, context: complaints.append(context)
-    asyncio.get_running_loop().set_exception_handler(handler)
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     box = outbox()
     box.sent(1, publication())
     box.acknowledged(1, "Not authorized")

@@ -4,7 +4,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # names pyOpenSSL, which is not here
     return context
 
 
@@ -39,7 +39,7 @@ def ca_file(authority: trustme.CA, tmp_path: Path) -> str:
 
 
 @contextlib.contextmanager
-def silent_listener() -> Iterator[int]:
+def silent_listener() -> Generator[int]:
     """A port whose queue of connections is full: the kernel answers no further SYN, as a blackholed host would not."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
@@ -87,12 +87,15 @@ async def assert_no_stall(during: Callable[[], Awaitable[object]]) -> None:
 
 @pytest.fixture
 async def plain_pair() -> AsyncIterator[tuple[BufferedSocket, asyncio.StreamReader, asyncio.StreamWriter]]:
-    accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
-    accepted = asyncio.get_running_loop().create_future()
-    server = await asyncio.start_server(lambda *pair: accepted.set_result(pair), "127.0.0.1", 0)
+    accepted = asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.put_nowait((reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with server:
         opened = await open_socket(Address("127.0.0.1", server.sockets[0].getsockname()[1]), timeout=5)
-        reader, writer = await accepted
+        reader, writer = await accepted.get()
         yield opened, reader, writer
         writer.close()
         opened.close()
@@ -279,7 +282,7 @@ async def test_untrusted_certificate_is_explained(server_tls: ssl.SSLContext) ->
 
 async def test_certificate_for_another_host_is_refused(authority: trustme.CA, ca_file: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("elsewhere.example").configure_cert(context)
+    authority.issue_cert("elsewhere.example").configure_cert(context)  # pyright: ignore[reportUnknownMemberType]  # names pyOpenSSL, which is not here
 
     async def never(wire: Wire) -> None:
         await wire.accept()
@@ -293,7 +296,7 @@ async def test_client_certificate_lets_in_and_its_lack_is_explained(
     authority: trustme.CA, server_tls: ssl.SSLContext, ca_file: str, tmp_path: Path
 ) -> None:
     server_tls.verify_mode = ssl.CERT_REQUIRED
-    authority.configure_trust(server_tls)
+    authority.configure_trust(server_tls)  # pyright: ignore[reportUnknownMemberType]  # names pyOpenSSL, which is not here
     both = tmp_path / "client.pem"
     authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(str(both))
 
@@ -306,7 +309,7 @@ async def test_client_certificate_lets_in_and_its_lack_is_explained(
             await connection.wait_connected(retry=False, timeout=10)
         without = Address("127.0.0.1", port, tls=True, ca=ca_file)
         async with Connection(without, client_id="c", receive=ignore) as connection:
-            with pytest.raises(BrokerUnreachable, match="CERTIFICATE_REQUIRED|wants a client certificate"):
+            with pytest.raises(BrokerUnreachable, match=r"CERTIFICATE_REQUIRED|wants a client certificate"):
                 await connection.wait_connected(retry=False, timeout=10)
 
 
@@ -322,10 +325,12 @@ async def test_plain_port_is_told_from_a_tls_port() -> None:
     async def plain(wire: Wire) -> None:
         wire.send(b"\x20\x02\x00\x00 this is no TLS")
 
-    async with scripted(plain) as port:
-        async with Connection(Address("127.0.0.1", port, tls=True), client_id="c", receive=ignore) as connection:
-            with pytest.raises(BrokerUnreachable, match="does not speak TLS on this port: use mqtt://"):
-                await connection.wait_connected(retry=False, timeout=10)
+    async with (
+        scripted(plain) as port,
+        Connection(Address("127.0.0.1", port, tls=True), client_id="c", receive=ignore) as connection,
+    ):
+        with pytest.raises(BrokerUnreachable, match="does not speak TLS on this port: use mqtt://"):
+            await connection.wait_connected(retry=False, timeout=10)
 
 
 async def test_all_addresses_of_a_host_are_tried() -> None:

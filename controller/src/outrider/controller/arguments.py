@@ -1,20 +1,22 @@
 """Arguments as people type them, read by the device's own schema.
 
-    5 "two words"            by position
-    x=5 msg="two words"      by name
-    [5, "two words"]         JSON, also {"x": 5, "msg": "two words"}
+5 "two words"            by position
+x=5 msg="two words"      by name
+[5, "two words"]         JSON, also {"x": 5, "msg": "two words"}
 """
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import jsonschema
 from msgspec import DecodeError, json
 
 from outrider.schema import CommandAbout, InvalidArguments
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _NAME_EQUALS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -73,15 +75,25 @@ def parse(words: Sequence[str], about: CommandAbout | None, command: str) -> Arg
     :param about: the command's own description; without it words that look like JSON are read as JSON.
     :raises InvalidArguments: naming the argument that is unknown, missing, ill-typed or out of range.
     """
-    schema: Mapping[str, Any] = about.arguments if about else {}
-    properties: dict[str, Any] = schema.get("properties", {})
+    for word in (command, *words):
+        if not _is_text(word):
+            raise InvalidArguments(f"{word!r} is not UTF-8")
+    if not words and (about is None or not about.arguments.get("required")):
+        return []
+    schema: Mapping[str, object] = _schema_of(about) if about else {}
+    properties = cast("dict[str, object]", schema.get("properties", {}))
     whole = _whole(words, properties, schema)
     if whole is not None:
         arguments = whole
     else:
         named = [_NAMED.fullmatch(word) for word in words]
         if words and all(named):
-            arguments = {each[1]: _value(each[2], properties.get(each[1]), schema) for each in named if each}
+            arguments = {}
+            for each in named:
+                if each and each[1] in arguments:
+                    raise InvalidArguments(f"argument {each[1]!r} is given twice", argument=each[1])
+                if each:
+                    arguments[each[1]] = _value(each[2], properties.get(each[1]), schema)
         elif mixed := next((each[1] for each in named if each and each[1] in properties), None):
             raise InvalidArguments(f"{mixed}= is by name, others are by position: give all one way, or JSON")
         else:
@@ -95,9 +107,14 @@ def parse(words: Sequence[str], about: CommandAbout | None, command: str) -> Arg
 def check(arguments: Arguments, about: CommandAbout, command: str) -> None:
     """Check arguments against the device's schema, before anything is sent.
 
+    Where the device's schema is none, it must judge itself.
+
     :raises InvalidArguments: naming the argument at fault.
     """
-    properties: dict[str, Any] = cast("dict[str, Any]", about.arguments.get("properties", {}))
+    schema = _schema_of(about)
+    if not schema:
+        return
+    properties = cast("dict[str, object]", schema.get("properties", {}))
     takes = f"{command} takes {', '.join(properties) or 'no arguments'}"
     if isinstance(arguments, list):
         if len(arguments) > len(properties):
@@ -106,15 +123,65 @@ def check(arguments: Arguments, about: CommandAbout, command: str) -> None:
     for name in arguments:
         if name not in properties:
             raise InvalidArguments(f"unknown argument {name!r}: {takes}", argument=name)
-    for name in cast("list[str]", about.arguments.get("required", [])):
+    for name in cast("list[str]", schema.get("required", [])):
         if name not in arguments:
             raise InvalidArguments(f"argument {name!r} is missing: {takes}", argument=name)
-    validator = jsonschema.Draft202012Validator(about.arguments)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(arguments))
-    if error is not None:
-        name = str(error.absolute_path[0]) if error.absolute_path else ""
-        inner = "".join(f"[{step!r}]" for step in list(error.absolute_path)[1:])
-        raise InvalidArguments(f"argument {name!r}{inner}: {error.message}", argument=name or None)
+    error = _first_error(schema, arguments)
+    if error is None:
+        return
+    if not error.absolute_path:
+        raise InvalidArguments(f"{command}: {_short(error.message)}")
+    argument, *steps = error.absolute_path
+    inner = "".join(f"[{step!r}]" for step in steps)
+    raise InvalidArguments(f"argument {str(argument)!r}{inner}: {_short(error.message)}", argument=str(argument))
+
+
+# jsonschema is imported where it is needed: that takes as long as all of a subcommand which needs it not.
+
+
+def _schema_of(about: CommandAbout) -> Mapping[str, object]:
+    """The schema of the arguments; empty if it is none, since it comes from the device."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        Draft202012Validator.check_schema(about.arguments)
+    except (SchemaError, RecursionError):
+        return {}
+    return about.arguments
+
+
+def _first_error(schema: Mapping[str, object], arguments: Mapping[str, object]) -> "ValidationError | None":
+    """The fault that says most, if there is one. What is beyond the schema's own definitions is not followed."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match  # pyright: ignore[reportUnknownVariableType]  # stub without result
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    # A registry of our own: by default a reference to another host would be fetched from there.
+    validator = cast("_Validator", Draft202012Validator(schema, registry=Registry()))
+    try:
+        return cast("ValidationError | None", best_match(validator.iter_errors(arguments)))
+    except (Unresolvable, RecursionError, re.error):
+        return None
+
+
+class _Validator(Protocol):
+    def iter_errors(self, instance: object) -> "Iterator[ValidationError]": ...
+
+
+def _short(message: str) -> str:
+    """A message that repeats what was typed, without its middle where that is long."""
+    return message if len(message) <= 300 else f"{message[:140]} … {message[-140:]}"
+
+
+def _is_text(word: str) -> bool:
+    """False for bytes of the command line that are no UTF-8, which Python carries as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_end(line: str, at: int) -> int | None:
@@ -130,17 +197,19 @@ def _json_end(line: str, at: int) -> int | None:
     return end if line[end : end + 1].isspace() or end == len(line) else None
 
 
-def _whole(words: Sequence[str], properties: Mapping[str, Any], schema: Mapping[str, Any]) -> Arguments | None:
+def _whole(words: Sequence[str], properties: Mapping[str, object], schema: Mapping[str, object]) -> Arguments | None:
     """All arguments at once, where the only word is a JSON object or array that is not itself the first argument."""
     if len(words) != 1 or words[0].lstrip()[:1] not in ("{", "["):
         return None
+    first = next(iter(properties.values()), None)
     try:
         value = json.decode(words[0])
-    except DecodeError as error:
-        raise InvalidArguments(f"{words[0]!r} is not JSON: {error}") from error
+    except (DecodeError, RecursionError) as error:
+        if first is not None and "string" in _types(first, schema):
+            return None
+        raise InvalidArguments(f"{_short(repr(words[0]))} is not JSON: {error}") from error
     if not isinstance(value, dict | list):
         return None
-    first = next(iter(properties.values()), None)
     if first is not None and isinstance(value, list) and "array" in _types(first, schema):
         return None
     if first is not None and isinstance(value, dict) and "object" in _types(first, schema):
@@ -150,30 +219,56 @@ def _whole(words: Sequence[str], properties: Mapping[str, Any], schema: Mapping[
     return cast("Arguments", value)
 
 
-def _value(text: str, parameter: Any, schema: Mapping[str, Any]) -> object:
-    types = _types(parameter, schema) if parameter is not None else set[str]()
+def _value(text: str, parameter: object, schema: Mapping[str, object]) -> object:
+    """A word as what its parameter takes; where that may be text, whatever is nothing else it takes is text."""
+    types = _types(parameter, schema)
     if types == {"string"}:
         return text
     try:
         value = json.decode(text)
-    except DecodeError:
+    except (DecodeError, RecursionError):
         return text
-    if "string" in types and isinstance(value, int | float) and not types & {"integer", "number"}:
+    if isinstance(value, float) and value.is_integer() and "integer" in types and "number" not in types:
+        value = int(value)  # 1e3 is an integer to JSON Schema, and none to most decoders
+    if "string" in types and not _type_names(value) & types:
         return text
     return value
 
 
-def _types(parameter: Mapping[str, Any], schema: Mapping[str, Any]) -> set[str]:
-    """The JSON types a parameter may have."""
-    if "$ref" in parameter:
-        name = str(parameter["$ref"]).removeprefix("#/$defs/")
-        return _types(schema.get("$defs", {}).get(name, {}), schema)
-    if "anyOf" in parameter:
-        return set[str]().union(*(_types(each, schema) for each in parameter["anyOf"]))
-    if "enum" in parameter:
-        return {"string" if isinstance(value, str) else "number" for value in parameter["enum"]}
-    kind = parameter.get("type", [])
+def _types(parameter: object, schema: Mapping[str, object], depth: int = 8) -> set[str]:
+    """The JSON types a parameter may have; empty where it does not say."""
+    if not isinstance(parameter, dict) or depth == 0:
+        return set()
+    fields = cast("dict[str, object]", parameter)
+    if "$ref" in fields:
+        definitions = cast("dict[str, object]", schema.get("$defs", {}))
+        return _types(definitions.get(str(fields["$ref"]).removeprefix("#/$defs/")), schema, depth - 1)
+    if "anyOf" in fields:
+        options = cast("list[object]", fields["anyOf"])
+        return set[str]().union(*(_types(option, schema, depth - 1) for option in options))
+    if "enum" in fields:
+        return set[str]().union(*map(_type_names, cast("list[object]", fields["enum"])))
+    kind = cast("str | list[str]", fields.get("type", []))
     return {kind} if isinstance(kind, str) else set(kind)
+
+
+def _type_names(value: object) -> set[str]:
+    """What JSON Schema calls the type of a decoded value."""
+    match value:
+        case None:
+            return {"null"}
+        case bool():
+            return {"boolean"}
+        case int():
+            return {"integer", "number"}
+        case float():
+            return {"number"}
+        case str():
+            return {"string"}
+        case list():
+            return {"array"}
+        case _:
+            return {"object"}
 
 
 def _split_commas(text: str) -> list[str]:
@@ -202,7 +297,7 @@ def _split_commas(text: str) -> list[str]:
         word += char
         at += 1
     if quote or depth:
-        raise InvalidArguments("quotes and brackets must close, as in calculate(5, \"hello\")")
+        raise InvalidArguments('quotes and brackets must close, as in calculate(5, "hello")')
     if word.strip() or words:
         words.append(word)
     return [_unquoted(word.strip()) for word in words]

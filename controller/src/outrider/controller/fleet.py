@@ -5,6 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
@@ -73,6 +74,21 @@ class Dispatch:
                 if result is None:
                     yield Reply(device, self.outcomes[device])
         finally:
+            if self._wait != math.inf:
+                self._invoker.forget(self._invocation)
+
+    async def late(self) -> AsyncIterator[Reply]:
+        """Final answers that come after all and replace the outcomes `queued` and `running`, until all have come.
+
+        For a dispatch whose `wait` is `math.inf`, iterated to its end before; cancel it to wait no more.
+        """
+        try:
+            while self._invocation.missing:
+                reply = await self._invocation.next(LOOK_AGAIN)
+                if reply is not None and isinstance(reply.message, Result) and reply.device in self.outcomes:
+                    self.outcomes[reply.device] = reply.message
+                    yield reply
+        finally:
             self._invoker.forget(self._invocation)
 
     async def _next(self, deadline: float) -> Reply | None:
@@ -139,7 +155,7 @@ class Fleet:
         self.requester = requester or default_requester(address.user)
         self.roster = Roster()
         self._topics = Topics(prefix)
-        self._parse = self._topics.parse
+        self._parse = lru_cache(maxsize=16_384)(self._topics.parse)
         self._connection = Connection(
             address,
             client_id=f"{self.requester}-{secrets.token_hex(4)}",
@@ -254,7 +270,7 @@ class Fleet:
         :param args: named (a mapping) or positional (a sequence).
         :param wait: seconds to wait for final answers. Without it 30, and no longer than until all devices that are
             there have answered: a lost one does not hold up the others. `math.inf`: for as long as a device that is
-            there works on it.
+            there works on it, and what comes after that is in `Dispatch.late`.
         :param timeout: seconds the command may run on a device.
         :raises UnknownTarget: the target stands for no device.
         """

@@ -60,14 +60,14 @@ def _user() -> str:
 
 def _file(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text()
+        raw = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise InvalidSettings(f"the configuration file {path} cannot be read: {error.strerror}") from error
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"the configuration file {path} is not TOML: {error}") from error
     for key, value in content.items():
         if key not in ("broker", "prefix", "name") or not isinstance(value, str):

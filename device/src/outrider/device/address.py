@@ -75,13 +75,17 @@ class Address:
             **_files(parts.query, tls, shown),
         )
 
+    @property
+    def place(self) -> str:
+        """Host and port as they stand in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def __str__(self) -> str:
         scheme = "mqtts" if self.tls else "mqtt"
         user = f"{quote(self.user, safe='')}@" if self.user else ""
-        host = f"[{self.host}]" if ":" in self.host else self.host
         files = {"ca": self.ca, "cert": self.cert, "key": self.key}
         query = urlencode({name: file for name, file in files.items() if file}, safe="/")
-        return f"{scheme}://{user}{host}:{self.port}{'?' if query else ''}{query}"
+        return f"{scheme}://{user}{self.place}{'?' if query else ''}{query}"
 
 
 def _files(query: str, tls: bool, shown: str) -> dict[str, str]:

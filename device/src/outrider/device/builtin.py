@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Annotated
 
-from msgspec import Meta, Struct, UnsetType, json, msgpack, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, json, msgpack, to_builtins
+from msgspec.structs import replace
 
 from outrider.schema import About, Encoding
 
@@ -82,7 +83,7 @@ class Controls:
         if found is None:
             return None
         result, encoding = found
-        plain: dict[str, object] = to_builtins(result)
+        plain: dict[str, object] = to_builtins(replace(result, value=UNSET))
         if not isinstance(result.value, UnsetType):
             decode = json.decode if encoding is Encoding.JSON else msgpack.decode
             plain["value"] = decode(result.value)

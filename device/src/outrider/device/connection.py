@@ -19,7 +19,7 @@ from outrider.schema.errors import BrokerUnreachable, SubscribeRefused
 from .address import Address
 from .attempts import VersionChoice, longest_pause
 from .client import MQTT_3_1_1, MQTT_5, Message
-from .link import Handlers, Link, LinkError, LinkLost, Subscription, Will
+from .link import Handlers, Link, LinkError, LinkLost, Loss, Subscription, Will
 from .outbox import Outbox, Publication
 
 __all__ = ["Connection", "Message", "Subscription", "Will"]
@@ -28,6 +28,8 @@ logger = logging.getLogger("outrider.connection")
 
 _STEADY = 5.0
 """Seconds after which a connection counts as good, and the pauses before reconnecting begin anew."""
+_SUSPICIOUS = 3
+"""Connections in a row that ended early, until the log suspects another client with the same id."""
 _CLOSING = 1.0
 """Seconds for a clean end, once everything has been said."""
 _FILTERS_AT_ONCE = 200
@@ -86,7 +88,7 @@ class Connection:
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
         self._tls = tls
-        self._where = f"the broker at {address.host}:{address.port}"
+        self._where = f"the broker at {address.place}"
         self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
         self._handlers = Handlers(self._take, self._outbox.acknowledged, self._send_queued)
         self._versions = VersionChoice()
@@ -95,6 +97,7 @@ class Connection:
         self._unwanted: set[str] = set()
         self._answers: dict[Subscription, str | None] = {}
         self._retained_received = 0
+        self._early_losses = 0
         self._failure: str | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._hurry = asyncio.Event()
@@ -222,13 +225,15 @@ class Connection:
 
         The broker is asked something harmless until its answer comes with no retained message before it. Once is not
         enough: a broker that sends only so many before they are acknowledged (Mosquitto, 20 by default) lets the
-        answer overtake the rest.
+        answer overtake the rest. The question is to subscribe and unsubscribe a filter that nobody publishes to, as
+        rumqttd does not answer UNSUBSCRIBE alone.
         """
+        question = Subscription(f"outrider/never/{self.client_id}")
         while True:
             link = self._link or await self._connected_link()
             before = self._retained_received
             try:
-                await link.unsubscribe([f"outrider/never/{self.client_id}"])
+                await asyncio.gather(link.subscribe([question]), link.unsubscribe([question.filter]))
             except LinkLost:
                 await self._connected_link()
                 continue
@@ -264,8 +269,8 @@ class Connection:
                 logger.warning("%s was not reached, so it keeps the session of %s", self._where, self.client_id)
             return
         await link.closed(_CLOSING)
-        if end_session and self._session_expiry and link.protocol == MQTT_3_1_1:
-            await self._clear_session()
+        if end_session and self._session_expiry:
+            await self._clear_session(link.protocol)
 
     def abort(self) -> None:
         """End without DISCONNECT, as a crash would: the broker publishes the will. Nothing reconnects."""
@@ -362,18 +367,21 @@ class Connection:
             self._link = None
             link.disconnect()
             loss = link.lost.result()
-            self._outbox.cut(early=monotonic() - began < _STEADY and not loss.taken_over)
-        if loss.taken_over:
-            logger.error(
-                "another client connected to %s with the client id %s and ended this one's connection: give each "
-                "its own; connecting again",
-                self._where,
-                self.client_id,
-            )
-        else:
-            logger.info("%s lost the connection to %s: %s", self.client_id, self._where, loss.reason)
+            early = monotonic() - began < _STEADY
+            self._outbox.cut(early=early and not loss.taken_over)
+        self._log_loss(loss, early)
         if established and self._on_disconnect is not None:
             _call(self._on_disconnect, loss.reason)
+
+    def _log_loss(self, loss: Loss, early: bool) -> None:
+        self._early_losses = self._early_losses + 1 if early else 0
+        taken = f"another client connected to {self._where} with the client id {self.client_id}: give each its own"
+        if loss.taken_over:
+            logger.error("%s. Connecting again", taken)
+        elif self._early_losses >= _SUSPICIOUS:  # what MQTT 3.1.1, and Mosquitto 2.0.11 on MQTT 5, let see of it
+            logger.warning("%s, again soon after connecting. Perhaps %s", loss.reason, taken)
+        else:
+            logger.info("%s lost the connection to %s: %s", self.client_id, self._where, loss.reason)
 
     async def _subscribe_again(self, link: Link) -> dict[Subscription, str | None]:
         """Make all remembered subscriptions on a new connection; the result tells why some were refused."""
@@ -397,10 +405,10 @@ class Connection:
                 logger.error("%s refused the subscription to %s: %s", self._where, subscription.filter, refusal)
         return answers
 
-    async def _clear_session(self) -> None:
-        """On MQTT 3.1.1 a session ends with one clean connect."""
+    async def _clear_session(self, version: int) -> None:
+        """End the session with one clean connect: MQTT 3.1.1 has no other way, rumqttd heeds no other on MQTT 5."""
         try:
-            link = await self._connect(MQTT_3_1_1, last=True)
+            link = await self._connect(version, last=True)
         except LinkError as error:
             logger.warning("%s keeps the session of %s: %s", self._where, self.client_id, error)
             return

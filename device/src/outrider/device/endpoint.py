@@ -127,6 +127,8 @@ class Endpoint:
             await self._ended.wait()
             subscribing.cancel()
             stopped = await self._executor.close(GRACE)
+            if self._keeps_status:
+                self._since = self._clock()
             self._publish_state("terminated")
             await self._connection.disconnect(end_session=not self._keeps_status)
         if self._failure:

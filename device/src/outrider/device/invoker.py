@@ -137,6 +137,11 @@ class _Call:
         elif not self.answer.done():
             self.answer.set_result(reply.message)
 
+    def give_up(self) -> None:
+        """The wait is over."""
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError())
+
     def refused(self, sent: asyncio.Future[None]) -> None:
         """The broker's answer to the publish: only a refusal is of interest, a result says the rest."""
         if not sent.cancelled() and (error := sent.exception()) and not self.answer.done():
@@ -246,17 +251,19 @@ class Invoker:
         id, payload = self._message(command, args, wait, timeout, behalf)
         asked = _Call(device)
         self._asked[id] = asked
+        # A bare timer: `asyncio.timeout` takes twice as long, a tenth of all that a call takes in this process.
+        timer = asyncio.get_running_loop().call_later(wait, asked.give_up)
         try:
             topic = self._topics.command(device, self.requester)
             sent = self._connection.publish(topic, payload, expiry=math.ceil(max(wait, MIN_EXPIRY)))
             sent.add_done_callback(asked.refused)
-            async with asyncio.timeout(wait):
-                return await asked.answer
+            return await asked.answer
         except TimeoutError:
             status = Status.RUNNING if asked.accepted else Status.QUEUED
             message = f"{device} gave no final answer to {command} within {wait:g} s; it is {status}"
             raise NoAnswer(message, device=device, status=status) from None
         finally:
+            timer.cancel()
             del self._asked[id]
 
     def _message(

@@ -403,7 +403,7 @@ def _refusal(reason: ReasonCode, details: Properties | None, address: Address) -
             scheme = "mqtts" if address.tls else "mqtt"
             return (
                 f"it refused {who} ({in_words(reason, details)}): "
-                f"check user and password in the URL, {scheme}://USER:PASSWORD@{address.host}:{address.port}"
+                f"check user and password in the URL, {scheme}://USER:PASSWORD@{address.place}"
             )
         case _:
             return f"it refused the connection ({in_words(reason, details)})"

@@ -11,6 +11,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from .errors import Status
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+Requester = Annotated[str, Meta(pattern=r"^(?!all\Z)[A-Za-z0-9_-]{1,64}\Z")]
+"""A name that can stand in a topic, where `all` is reserved."""
 Time = Annotated[float, Meta(ge=0, le=1e11)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
 Values = dict[str, str | int | float | bool]
@@ -32,8 +34,8 @@ class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"fr
     id: Name | None = None
     command: Annotated[str, Meta(min_length=1, max_length=128)]
     args: Raw | UnsetType = UNSET
-    from_: Name | None = None
-    behalf: Name | None = None
+    from_: Requester | None = None
+    behalf: Requester | None = None
     to: Annotated[str, Meta(max_length=64)] | None = None
     issued: Time | None = None
     expires: Time | None = None

@@ -51,22 +51,33 @@ class LineCompleter(Completer):
         beginning = position.beginning
         match position.before:
             case ():
-                own = _matching(beginning, {word: own.help for word, own in OWN_WORDS.items()})
-                return [*_commands(beginning, await self._known(self._session.target)), *own]
+                return await self._words(beginning)
             case ("use" | "devices",) | ("about",) | ("send",) if not position.in_call:
                 return self._targets(beginning)
             case ("help",):
-                own = _matching(beginning, {word: own.help for word, own in OWN_WORDS.items()})
-                return [*_commands(beginning, await self._known(self._session.target)), *own]
+                return await self._words(beginning)
+            case ("cancel",) if self._session.in_flight:
+                return _matching(beginning, {str(tag): sent.text for tag, sent in self._session.in_flight.items()})
             case ("about" | "send", target):
                 return _commands(beginning, await self._known(target))
             case ("send", target, command, *given):
                 return _arguments(beginning, given, (await self._known(target)).get(command))
-            case (word, *_) if word in OWN_WORDS:
+            case (word, *_) if word in OWN_WORDS and word != "cancel":
                 return []
             case (command, *given):
                 return _arguments(beginning, given, (await self._known(self._session.target)).get(command))
-        return []
+            case _:
+                return []
+
+    async def _words(self, beginning: str) -> list[Completion]:
+        """Commands of the target in use, and the REPL's own words."""
+        commands = dict(await self._known(self._session.target))
+        for word in OWN_WORDS:
+            commands.pop(word, None)
+        return [
+            *_commands(beginning, commands),
+            *_matching(beginning, {word: own.help for word, own in OWN_WORDS.items()}),
+        ]
 
     async def _known(self, target: str | None) -> Mapping[str, CommandAbout]:
         if target is None:

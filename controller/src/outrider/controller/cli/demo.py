@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -60,7 +59,6 @@ def demo(
     ] = True,
 ) -> None:
     """Start a broker and three devices, show them at work, and leave them to you."""
-    began = time.monotonic()
     output = results_console()
     try:
         interrupted = asyncio.run(_run(kind, interactive and sys.stdin.isatty(), output))
@@ -70,7 +68,7 @@ def demo(
     if interrupted:
         messages_console().print("\nInterrupted; everything that the demo started has ended.")
         raise typer.Exit(128 + interrupted)
-    output.print(f"\nEverything that the demo started has ended, after {time.monotonic() - began:.0f} s.")
+    output.print("\nEverything that the demo started has ended.")
 
 
 async def _run(kind: BrokerKind, interactive: bool, output: Console) -> int:
@@ -87,22 +85,31 @@ async def _run(kind: BrokerKind, interactive: bool, output: Console) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ask, number)
+    shown = asyncio.Event()
+    playing = asyncio.create_task(_play(kind, interactive, output, shown, asked), name="demo")
+    await asyncio.wait((playing, asked), return_when=asyncio.FIRST_COMPLETED)
+    if shown.is_set() or playing.done():
+        await playing
+        return 0
+    playing.cancel()
+    await asyncio.wait((playing,))
+    return asked.result()
+
+
+async def _play(
+    kind: BrokerKind, interactive: bool, output: Console, shown: asyncio.Event, asked: asyncio.Future[int]
+) -> None:
     async with _stage(kind, output) as stage:
-        steps = asyncio.create_task(_show(stage), name="steps of the demo")
-        await asyncio.wait((steps, asked), return_when=asyncio.FIRST_COMPLETED)
-        if not steps.done():
-            steps.cancel()
-            await asyncio.wait((steps,))
-            return asked.result()
-        steps.result()
-        if interactive:
-            output.print(stage.next_lines())
-            ended = asyncio.create_task(stage.broker.wait(), name="broker ends")
-            await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
-            if not asked.done():
-                raise DemoFailed(f"the broker ended by itself with exit code {ended.result()}")
-            ended.cancel()
-    return 0
+        await _show(stage)
+        shown.set()
+        if not interactive:
+            return
+        output.print(stage.next_lines(), soft_wrap=True)
+        ended = asyncio.create_task(stage.broker.wait(), name="broker ends")
+        await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise DemoFailed(f"the broker ended by itself with exit code {ended.result()}")
+        ended.cancel()
 
 
 async def _show(stage: "_Stage") -> None:
@@ -153,7 +160,9 @@ async def _stage(kind: BrokerKind, output: Console) -> AsyncGenerator["_Stage"]:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrider-demo-")))
         stage = _Stage(broker, logs, output)
         stack.push_async_callback(stage.end_devices)
-        await stack.enter_async_context(stage.fleet)
+        with _limit(f"no view of the fleet at {broker.address}"):
+            async with asyncio.timeout(STEP_LIMIT):
+                await stack.enter_async_context(stage.fleet)
         yield stage
 
 

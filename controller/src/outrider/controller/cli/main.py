@@ -1,6 +1,7 @@
 """The command `outrider`: all subcommands, and what each error looks like."""
 
 import importlib.metadata
+import logging
 import sys
 from typing import Annotated
 
@@ -52,6 +53,8 @@ def _outrider(
 
 def main() -> None:
     """Entry point. Exit codes: 0 all done, 1 some target not done, 2 usage, 3 broker unreachable, 130 Ctrl-C."""
+    # What a log would say, errors and subcommands say themselves; without a handler Python would print it as well.
+    logging.getLogger("outrider").addHandler(logging.NullHandler())
     try:
         app()
     except OutriderError as error:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from msgspec import DecodeError, UnsetType, to_builtins
+from msgspec import UNSET, DecodeError, UnsetType, to_builtins
+from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
@@ -69,7 +70,7 @@ def plain_value(result: Result) -> object:
 
 def plain_result(result: Result) -> dict[str, object]:
     """A result under the names of its fields, its value decoded; what is not set is left out."""
-    plain: dict[str, object] = to_builtins(result)
+    plain: dict[str, object] = to_builtins(replace(result, value=UNSET))
     if not isinstance(result.value, UnsetType):
         plain["value"] = plain_value(result)
     return plain
@@ -115,20 +116,20 @@ def _result_text(result: Result) -> Text:
     text = Text(str(result.status), style=STATUS_STYLES[result.status])
     if result.status is Status.DONE:
         said = value_text(plain_value(result))
-        text.append(_block(said), style="default")
     elif result.error is not None:
         code = f"{printable(result.error.code)}: " if result.error.code else ""
-        text.append(_block(code + printable(result.error.message, keep="\n\t")), style="default")
+        said = code + printable(result.error.message, keep="\n\t")
+    else:
+        said = ""
+    words = Text.assemble(text)
+    one_line = "\n" not in said
+    if said and one_line:
+        words.append(f"  {said}")
     if result.started is not None and result.finished is not None:
-        text.append(f"  ({duration(result.finished - result.started)})", style="dim not bold")
-    return text
-
-
-def _block(text: str) -> str:
-    """Words behind a status: in its line, or if they take several, in indented lines below it."""
-    if "\n" not in text:
-        return f"  {text}" if text else ""
-    return "".join(f"\n{INDENT}{line}" for line in text.rstrip("\n").split("\n"))
+        words.append(f"  ({duration(result.finished - result.started)})", style="dim")
+    if not one_line:
+        words.append("".join(f"\n{INDENT}{line}" for line in said.rstrip("\n").split("\n")))
+    return words
 
 
 def _hang(text: str) -> str:
@@ -149,6 +150,8 @@ def summary_line(outcomes: Mapping[str, Result]) -> Text:
 def duration(seconds: float) -> str:
     """A length of time for people: `3 ms`, `0.5 s`, `4 min`, `2 h`, `3 days`."""
     seconds = max(seconds, 0.0)
+    if seconds < 0.0005:
+        return "under 1 ms"
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
@@ -200,7 +203,8 @@ def _device_row(state: State, about: About | None, now: float) -> tuple[Text, ..
     return (
         Text(state.device, style="bold"),
         status_text(state.status),
-        Text(since(now - state.since)),
+        # A will is written before what it tells of: when the device was lost, it does not say.
+        Text("" if state.status == "lost" else since(now - state.since)),
         Text(" ".join(state.groups)),
         Text(" ".join(state.pools)),
         Text(" ".join(tags)),

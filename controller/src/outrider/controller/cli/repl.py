@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
+import io
 import logging
 import math
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Annotated, Final, cast
 
@@ -64,7 +64,7 @@ def repl(
     wait: Annotated[
         float | None,
         typer.Option(
-            min=0.0,
+            min=0.001,
             metavar="SECONDS",
             help="How long to wait for a command's outcome; else in a script 30, in a terminal as long as it runs.",
             show_default=False,
@@ -85,23 +85,23 @@ async def _script(broker: str | None, prefix: str | None, requester: str | None,
     """Run the lines of standard input, each when the one before it has its outcomes. Returns the exit code."""
     output, errors = results_console(), messages_console()
     code, number = 0, 0
-    # A file object of its own: a thread that still reads the interpreter's at its end would be a fatal error.
-    with os.fdopen(os.dup(sys.stdin.fileno()), "rb") as lines:
-        async with open_fleet(broker, prefix, requester) as fleet, asyncio.TaskGroup() as tasks:
-            session = Session(fleet, tasks, show=partial(_print, output), wait=wait)
-            while line := cast("bytes", await run_in_daemon_thread(lines.readline, "script")):
-                number += 1
-                try:
-                    sent = await session.interpret(_decoded(line))
-                    if sent is not None and not await sent.ended():
-                        code = NOT_DONE
-                except Leave:
+    # Unbuffered: the interpreter cannot end cleanly while a thread holds the lock of sys.stdin's buffer.
+    lines = io.FileIO(sys.stdin.fileno(), closefd=False)
+    async with open_fleet(broker, prefix, requester) as fleet, asyncio.TaskGroup() as tasks:
+        session = Session(fleet, tasks, show=partial(_print, output), wait=wait)
+        while line := cast("bytes", await run_in_daemon_thread(lines.readline, "script")):
+            number += 1
+            try:
+                sent = await session.interpret(_decoded(line))
+                if sent is not None and not await sent.ended():
+                    code = NOT_DONE
+            except Leave:
+                break
+            except OutriderError as error:
+                errors.print(Text.assemble(("error: ", "red"), f"line {number}: {error}"))
+                code = exit_code(error)
+                if code != NOT_DONE:
                     break
-                except OutriderError as error:
-                    errors.print(Text.assemble(("error: ", "red"), f"line {number}: {error}"))
-                    code = exit_code(error)
-                    if code != NOT_DONE:
-                        break
     return code
 
 
@@ -155,14 +155,15 @@ class _Terminal:
     async def _loop(self, prompt: PromptSession[str], session: Session) -> None:
         while True:
             try:
-                line = await prompt.prompt_async(handle_sigint=False)
-                self._interpreting = asyncio.create_task(session.interpret(line), name="interpret")
-                await self._interpreting
+                text = await prompt.prompt_async(handle_sigint=False)
+                for line in text.splitlines():  # several where they were pasted
+                    self._interpreting = asyncio.create_task(session.interpret(line), name="interpret")
+                    await self._interpreting
             except (Leave, EOFError):
                 return
             except KeyboardInterrupt:
                 if not prompt.default_buffer.text:
-                    self._notice("Ctrl-D or exit leaves; cancel ID ends a command on its device (jobs shows them)", "")
+                    self._notice("Ctrl-D or exit leaves; cancel 1 ends the command [1] on its device", "")
             except OutriderError as error:
                 self._notice(f"error: {error}", "red")
             except asyncio.CancelledError:
@@ -264,7 +265,7 @@ def _history() -> History:
 
 
 @contextlib.contextmanager
-def _logged(notice: Callable[[str, str], None]) -> Iterator[None]:
+def _logged(notice: Callable[[str, str], None]) -> Generator[None]:
     """Show the errors that outrider logs, and no warnings: what these say here, the prompt and the notices say."""
 
     class Notices(logging.Handler):

@@ -16,10 +16,13 @@ from outrider.schema import About, CommandAbout, InvalidArguments, Result, Statu
 from .exits import INTERRUPTED, NOT_DONE
 from .live import Live
 from .options import BrokerOption, JsonOption, NameOption, PrefixOption, open_fleet
-from .output import json_text, messages_console, plain_result, reply_line, results_console, summary_line
+from .output import json_text, messages_console, plain_result, printable, reply_line, results_console, summary_line
 
 ABOUT_WAIT = 1.0
 """Seconds for a device's own description, which stands on the broker; without it arguments are read as they look."""
+
+MENTIONED = 5
+"""Devices named in one sentence."""
 
 
 class SendCommand(TyperCommand):
@@ -45,7 +48,7 @@ def send(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ARGS]...",
+            metavar="ARGS",
             help='By position: 5 "two words"; by name: x=5 msg="two words"; or one JSON object or array.',
             show_default=False,
         ),
@@ -80,8 +83,9 @@ def send(
     x=0.5 msg=hello --json
     """
     sending = _Sending(target, command, json=json)
+    fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected)
     try:
-        done = asyncio.run(sending.run(open_fleet(broker, prefix, name), words or [], wait, timeout))
+        done = asyncio.run(sending.run(fleet, words or [], wait, timeout))
     except KeyboardInterrupt:
         messages_console().print(sending.interrupted())
         raise typer.Exit(INTERRUPTED) from None
@@ -97,6 +101,9 @@ class _Sending:
         self._command = command
         self._json = json
         self._dispatch: Dispatch | None = None
+        self._missing: dict[str, None] = {}
+        self._results = results_console()
+        self._aside = self._results if self._results.is_terminal else messages_console()
 
     async def run(self, fleet: Fleet, words: list[str], wait: float | None, timeout: float | None) -> bool:
         """Send it, print every outcome, and return whether all targets did it."""
@@ -110,23 +117,30 @@ class _Sending:
             await self._show(dispatch)
         outcomes = dispatch.outcomes
         if len(outcomes) > 1 and not self._json:
-            results_console().print(summary_line(outcomes))
+            self._results.print(summary_line(outcomes))
         return all(result.status is Status.DONE for result in outcomes.values())
+
+    def disconnected(self, reason: str) -> None:
+        """Say that the connection was lost."""
+        self._aside.print(f"the connection was lost: {printable(reason)}; connecting again", soft_wrap=True)
 
     def interrupted(self) -> str:
         """What to say after Ctrl-C."""
         if self._dispatch is None:
             return "interrupted; nothing was sent"
+        if not self._missing:
+            return "interrupted; all targets have answered"
         id, target = self._dispatch.id, shlex.quote(self._target)
+        devices = ", ".join(list(self._missing)[:MENTIONED])
+        more = f" and {len(self._missing) - MENTIONED} more" if len(self._missing) > MENTIONED else ""
         return (
-            f"interrupted; {self._command} may still run on {self._target} (id {id}); "
+            f"interrupted; {printable(self._command)} may still run on {devices}{more} (id {id})\n"
             f"to cancel it: outrider send {target} cancel {id}"
         )
 
     async def _show(self, dispatch: Dispatch) -> None:
-        results = results_console()
-        aside = results if results.is_terminal else messages_console()
-        missing = set(dispatch.targets.devices)
+        results, aside = self._results, self._aside
+        missing = self._missing = dict.fromkeys(dispatch.targets.devices)
         with Live(aside, dispatch.targets.devices) as live:
             async for reply in dispatch:
                 live.take(reply)
@@ -144,8 +158,8 @@ class _Sending:
                         aside.print(reply_line(reply, show_device=True), soft_wrap=True)
                     case _:
                         pass
-                if isinstance(reply.message, Result):
-                    missing.discard(reply.device)
+                if expected and isinstance(reply.message, Result):
+                    del missing[reply.device]
 
 
 def arguments(words: list[str], command: str, targets: Targets, abouts: Mapping[str, About]) -> Arguments:

@@ -11,6 +11,7 @@ The REPL's own words (`OWN_WORDS`) come first; `send TARGET COMMAND` reaches a d
 
 import asyncio
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -63,6 +64,7 @@ OWN_WORDS: Final[Mapping[str, OwnWord]] = {
     "devices": OwnWord("devices [TARGET]", "Show who is there."),
     "about": OwnWord("about [TARGET [COMMAND]]", "Show what the devices of a target can do."),
     "send": OwnWord("send TARGET COMMAND [ARGUMENTS]", "Send one command elsewhere, or one called like a word here."),
+    "cancel": OwnWord("cancel TAG", "Cancel a command in flight, as in cancel 2; otherwise cancel ID is the device's."),
     "help": OwnWord("help [COMMAND]", "Show the commands, or all about one."),
     "exit": OwnWord("exit", "Leave; so do quit and Ctrl-D. Commands that were sent go on."),
     "quit": OwnWord("quit", "Leave, as exit does."),
@@ -81,12 +83,14 @@ class Sent:
     progress: dict[str, Progress] = field(default_factory=dict[str, Progress])
     done: int = 0
     """How many devices have given their outcome."""
-    task: asyncio.Task[bool] | None = None
+    task: asyncio.Task[None] | None = None
 
     async def ended(self) -> bool:
         """Wait until every device has an outcome; whether all are `done`."""
         assert self.task is not None
-        return await self.task
+        await self.task
+        outcomes = self.dispatch.outcomes
+        return bool(outcomes) and all(result.status is Status.DONE for result in outcomes.values())
 
 
 class Session:
@@ -95,7 +99,8 @@ class Session:
     :param tasks: where the answers are waited for; `close` ends what is still there.
     :param show: takes what is to be printed.
     :param tagged: begin what comes back with the command's tag, as in `[2] lamp-1  done`.
-    :param wait: seconds to wait for final answers; `math.inf`: for as long as a device that is there works on it.
+    :param wait: seconds to wait for final answers; `math.inf`: for as long as a device that is there works on it, and
+        later ones are shown too.
     :param changed: called when the target, a state or something in flight has changed.
     """
 
@@ -118,6 +123,7 @@ class Session:
         self._wait = wait
         self._changed = changed
         self._last_tag = 0
+        self._awaited: dict[int, Sent] = {}
 
     async def interpret(self, text: str) -> Sent | None:
         """Do what a line says, and return the command that it sent, if any. Does not wait for answers.
@@ -142,6 +148,9 @@ class Session:
                 raise Leave
             case Line("send", (target, command, *arguments)):
                 return await self._send(target, command, arguments, text)
+            case Line("cancel", (tag,)) if _number(tag) in self._awaited:
+                sent = self._awaited[_number(tag)]
+                return await self._send(sent.target, "cancel", [sent.dispatch.id], text)
             case Line("send"):
                 raise UsageError(f"write {OWN_WORDS['send'].usage}, as in send lamp-1 ping")
             case Line(command, arguments):
@@ -152,7 +161,7 @@ class Session:
 
     def close(self) -> None:
         """Wait for no more answers; the devices go on."""
-        for sent in self.in_flight.values():
+        for sent in self._awaited.values():
             if sent.task:
                 sent.task.cancel()
 
@@ -230,7 +239,7 @@ class Session:
             self._show(Text("\nThe commands of a device: use lamp-1, then help.", style="dim"))
             return
         commands = await self.commands(self.target)
-        self._show(Text(f'\n{self.target}, as in calculate 5 "two words" or calculate(5, msg="hello"):'))
+        self._show(Text(f'\n{self.target}, as in calculate 5 "two words" or calculate(5, "hello"):'))
         self._show(about_table(About({}, commands)))
 
     async def _send(self, target: str, command: str, words: Sequence[str], text: str) -> Sent:
@@ -242,26 +251,31 @@ class Session:
         dispatch = self.fleet.dispatch(target, command, arguments, wait=self._wait)
         self._last_tag += 1
         sent = Sent(self._last_tag, target, text.strip(), dispatch)
-        self.in_flight[sent.tag] = sent
+        self.in_flight[sent.tag] = self._awaited[sent.tag] = sent
         sent.task = self._tasks.create_task(self._follow(sent), name=f"answers to [{sent.tag}] {command}")
         self._changed()
         return sent
 
-    async def _follow(self, sent: Sent) -> bool:
-        """Show what comes back, until every device has an outcome."""
+    async def _follow(self, sent: Sent) -> None:
+        """Show what comes back, until every device has an outcome, and what replaces it later."""
         try:
             async for reply in sent.dispatch:
                 self._take(sent, reply)
+            if self._tagged and len(sent.dispatch.outcomes) > 1:
+                self._show_tagged(sent, summary_line(sent.dispatch.outcomes))
+            self._drop(sent)
+            if self._wait == math.inf:
+                async for reply in sent.dispatch.late():
+                    self._take(sent, reply)
         except OutriderError as error:
-            self._show_tagged(sent, Text(str(error), style="red"))
-            return False
+            self._show_tagged(sent, Text(printable(str(error)), style="red"))
         finally:
-            del self.in_flight[sent.tag]
-            self._changed()
-        outcomes = sent.dispatch.outcomes
-        if self._tagged and len(outcomes) > 1:
-            self._show_tagged(sent, summary_line(outcomes))
-        return all(result.status is Status.DONE for result in outcomes.values())
+            self._drop(sent)
+            del self._awaited[sent.tag]
+
+    def _drop(self, sent: Sent) -> None:
+        self.in_flight.pop(sent.tag, None)
+        self._changed()
 
     def _take(self, sent: Sent, reply: Reply) -> None:
         message = reply.message
@@ -286,6 +300,12 @@ def _together(abouts: Iterable[About]) -> dict[str, CommandAbout]:
     for about in abouts:
         commands = about.commands | commands
     return commands
+
+
+def _number(tag: str) -> int:
+    """The number of a tag as it is typed: 2 or [2]; 0 if it is none."""
+    tag = tag.removeprefix("[").removesuffix("]")
+    return int(tag) if tag.isascii() and tag.isdigit() else 0
 
 
 def _at_most(count: int, word: str, arguments: Sequence[str]) -> Sequence[str]:

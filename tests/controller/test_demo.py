@@ -1,0 +1,168 @@
+"""`outrider demo` as a process: what it shows, and that nothing of it stays behind."""
+
+import asyncio
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from outrider.controller import Fleet
+
+from ..brokers import STARTED, kind_or_skip
+from ..processes import Processes, Spawned, script
+
+MARK = "OUTRIDER_DEMO_TEST"
+"""An environment variable by which a test finds all descendants of its demo."""
+
+SHOWN = (
+    r"^\$ export OUTRIDER_BROKER=mqtt://127\.0\.0\.1:\d+$",
+    r"^\$ outrider-device run --id lamp-3 .*&$",
+    r"^\$ outrider devices$",
+    r"^lamp-2 +unready ",
+    r"^\$ outrider send all start$",
+    r"^3 targets: 3 done$",
+    r"^\$ outrider send lamp-1 ping$",
+    r"^lamp-1 +done +\d{10} ",
+    r"^\$ outrider send all calculate 3 'hello fleet'$",
+    r"^lamp-\d +done +hello fleet ",
+    r"^3 targets: 3 done$",
+    r"^\$ outrider send lamp-2 ping$",
+    r"^lamp-2 +done +\d{10} ",
+    r"^\$ outrider send @kitchen stop$",
+    r"^2 targets: 2 done$",
+    r"^\$ outrider send lamp-1 ping$",
+    r"^lamp-1 +rejected +not-ready: ",
+    r"^\$ outrider send lamp-2 terminate$",
+    r"lamp-2: the process ended with exit code 0; its state is now terminated",
+    r"^\$ kill -9 \d+$",
+    r"lamp-3: the process ended with exit code 137; its state is now lost",
+    r"^lamp-2 +terminated ",
+    r"^lamp-3 +lost ",
+    r"^\$ outrider-device run --id lamp-3 .*&$",
+    r"^3 targets: 3 done$",
+    r"^Everything that the demo started has ended\.$",
+)
+
+
+class Demo:
+    """Starts the demo, and knows which processes it has left."""
+
+    def __init__(self, spawn: Processes, mark: str) -> None:
+        self._spawn = spawn
+        self.environment = {MARK: mark}
+
+    def __call__(self, *arguments: str) -> Spawned:
+        return self._spawn(script("outrider"), "demo", *arguments, env=self.environment)
+
+    def processes(self) -> list[int]:
+        mark = f"{MARK}={self.environment[MARK]}".encode()
+        return [int(each.parent.name) for each in Path("/proc").glob("[0-9]*/environ") if mark in _content(each)]
+
+    async def gone(self, timeout: float = 10.0) -> None:
+        """Wait until none of its processes is left."""
+        deadline = time.monotonic() + timeout
+        while left := self.processes():
+            assert time.monotonic() < deadline, [_content(Path(f"/proc/{pid}/cmdline")) for pid in left]
+            await asyncio.sleep(0.02)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
+@pytest_asyncio.fixture
+async def demo(spawn: Processes, unique: str) -> AsyncGenerator[Demo]:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("platform: finds processes by their environment in /proc")
+    demo = Demo(spawn, unique)
+    yield demo
+    spawn.close()
+    await demo.gone()
+
+
+@pytest.mark.parametrize("kind", STARTED)
+async def test_demo_shows_all_steps_in_order_and_leaves_nothing(demo: Demo, kind: str) -> None:
+    process = demo("--kind", kind_or_skip(kind))
+    assert await process.wait(45) == 0, process
+    at = 0
+    for pattern in SHOWN:
+        found = re.compile(pattern, re.MULTILINE).search(process.output, at)
+        assert found, f"{pattern} is not shown, or not in its place:\n{process}"
+        at = found.end()
+    assert demo.processes() == []
+
+
+async def test_step_that_fails_is_named_and_ends_all(demo: Demo) -> None:
+    process = demo("--no-interactive")
+    async with Fleet((await process.wait_for(r"OUTRIDER_BROKER=(\S+)"))[1]) as fleet:
+        await process.wait_for("send all calculate")
+        while not await fleet.call("lamp-3", "jobs"):
+            await asyncio.sleep(0.02)
+        await fleet.call("lamp-3", "terminate")
+    assert await process.wait(15) == 1
+    assert "outrider send all calculate 3 'hello fleet' ended with exit code 1 instead of 0" in process.errors
+    assert demo.processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_signal_in_the_middle_ends_all(demo: Demo, number: signal.Signals) -> None:
+    process = demo()
+    await process.wait_for("send all calculate")
+    process.send_signal(number)
+    assert await process.wait() == 128 + number
+    assert "Interrupted" in process.errors
+    assert demo.processes() == []
+
+
+async def test_kill_ends_devices_and_broker(demo: Demo) -> None:
+    process = demo()
+    await process.wait_for("send all start")
+    process.kill()
+    await demo.gone()
+
+
+async def test_missing_broker_is_explained(demo: Demo, tmp_path: Path) -> None:
+    taken = tmp_path / "sitecustomize.py"
+    taken.write_text("import sys; sys.modules['iotcore'] = None\n")
+    process = demo("--kind", "nonsense")
+    assert await process.wait() == 2
+    assert "mosquitto" in process.errors
+
+
+async def test_demo_in_a_terminal_leaves_the_fleet_until_ctrl_c(demo: Demo) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, **demo.environment, "TERM": "dumb"}
+    process = subprocess.Popen(
+        [script("outrider"), "demo"], stdin=theirs, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        shown = ""
+        while not shown.endswith("Ctrl-C ends the devices and the broker.\n"):
+            line = await asyncio.to_thread(process.stdout.readline)
+            assert line, shown
+            shown += line
+        address = re.search(r"^  export OUTRIDER_BROKER=(\S+)$", shown, re.MULTILINE)
+        assert address, shown
+        async with Fleet(address[1]) as fleet:
+            assert [state.status for state in fleet.devices()] == ["ready"] * 3
+            assert isinstance(await fleet.call("lamp-3", "ping"), int)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 10) == 0
+        assert demo.processes() == []
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close() if process.stdout else None
+        os.close(ours)
+        os.close(theirs)
