@@ -130,6 +130,11 @@ def in_page(steps: Sequence[tuple[str, Sequence[Line]]]) -> str:
     return "\n".join(("```console", *rows, "```"))
 
 
+def has_block(page: str, name: str) -> bool:
+    """Whether the page has this generated part."""
+    return _mark(name) in page
+
+
 def block(page: str, name: str) -> str:
     """What stands between the marks of a generated part."""
     return page.split(_mark(name), 1)[1].split(_END, 1)[0].strip()

@@ -1,11 +1,8 @@
 """`outrider demo` as a process: what it shows, and that nothing of it stays behind."""
 
 import asyncio
-import os
-import pty
 import re
 import signal
-import subprocess
 import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -14,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from outrider.controller import Fleet
-
-from ..brokers import STARTED, kind_or_skip
-from ..processes import Processes, Spawned, script
+from tests.brokers import STARTED, kind_or_skip
+from tests.processes import Processes, Spawned, script
+from tests.terminals import CTRL_C, open_terminal
 
 MARK = "OUTRIDER_DEMO_TEST"
 """An environment variable by which a test finds all descendants of its demo."""
@@ -80,10 +77,14 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-@pytest_asyncio.fixture
-async def demo(spawn: Processes, unique: str) -> AsyncGenerator[Demo]:
+@pytest.fixture
+def _proc() -> None:
     if not Path("/proc/self/environ").exists():
         pytest.skip("platform: finds processes by their environment in /proc")
+
+
+@pytest_asyncio.fixture
+async def demo(spawn: Processes, unique: str, _proc: None) -> AsyncGenerator[Demo]:
     demo = Demo(spawn, unique)
     yield demo
     spawn.close()
@@ -106,7 +107,7 @@ async def test_step_that_fails_is_named_and_ends_all(demo: Demo) -> None:
     process = demo("--no-interactive")
     async with Fleet((await process.wait_for(r"OUTRIDER_BROKER=(\S+)"))[1]) as fleet:
         await process.wait_for("send all calculate")
-        while not await fleet.call("lamp-3", "jobs"):
+        while not await fleet.call("lamp-3", "jobs"):  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.02)
         await fleet.call("lamp-3", "terminate")
     assert await process.wait(15) == 1
@@ -131,38 +132,20 @@ async def test_kill_ends_devices_and_broker(demo: Demo) -> None:
     await demo.gone()
 
 
-async def test_missing_broker_is_explained(demo: Demo, tmp_path: Path) -> None:
-    taken = tmp_path / "sitecustomize.py"
-    taken.write_text("import sys; sys.modules['iotcore'] = None\n")
+async def test_broker_of_no_known_kind_is_a_usage_error(demo: Demo) -> None:
     process = demo("--kind", "nonsense")
     assert await process.wait() == 2
     assert "mosquitto" in process.errors
 
 
 async def test_demo_in_a_terminal_leaves_the_fleet_until_ctrl_c(demo: Demo) -> None:
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, **demo.environment, "TERM": "dumb"}
-    process = subprocess.Popen(
-        [script("outrider"), "demo"], stdin=theirs, stdout=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert process.stdout is not None
-        shown = ""
-        while not shown.endswith("Ctrl-C ends the devices and the broker.\n"):
-            line = await asyncio.to_thread(process.stdout.readline)
-            assert line, shown
-            shown += line
-        address = re.search(r"^  export OUTRIDER_BROKER=(\S+)$", shown, re.MULTILINE)
-        assert address, shown
-        async with Fleet(address[1]) as fleet:
+    async with open_terminal(script("outrider"), "demo", env=demo.environment, lines=100) as terminal:
+        await terminal.wait_for(r"^lamp-2 +\d+%  \d", 30)
+        await terminal.wait_for("^Ctrl-C ends the devices and the broker.$", 30)
+        address = (await terminal.wait_for(r"^  export OUTRIDER_BROKER=(\S+)$"))[1]
+        async with Fleet(address) as fleet:
             assert [state.status for state in fleet.devices()] == ["ready"] * 3
             assert isinstance(await fleet.call("lamp-3", "ping"), int)
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 10) == 0
-        assert demo.processes() == []
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close() if process.stdout else None
-        os.close(ours)
-        os.close(theirs)
+        terminal.type(CTRL_C)
+        assert await terminal.wait() == 0
+    assert demo.processes() == []

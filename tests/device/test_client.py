@@ -11,7 +11,6 @@ from paho.mqtt.packettypes import PacketTypes
 from outrider.device.address import Address
 from outrider.device.client import Expiry, SocketClient, knows_paho, properties
 from outrider.device.connection import Connection, Message, Subscription
-
 from tests.brokers import BrokerUnderTest
 
 
@@ -39,7 +38,7 @@ def test_expiry_is_packed_as_paho_would(seconds: int) -> None:
 async def test_pahos_own_decoding_takes_over_where_it_is_not_known(
     broker: BrokerUnderTest, version: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("outrider.device.client.knows_paho", lambda _: False)
+    monkeypatch.setattr("outrider.device.client.knows_paho", _knows_nothing)
     messages: list[Message] = []
     async with (
         Connection(
@@ -53,3 +52,7 @@ async def test_pahos_own_decoding_takes_over_where_it_is_not_known(
         assert await connection.flush()
         await connection.roundtrip()
     assert messages == [Message(f"{prefix}/t", b"%d" % number, False, False) for number in range(200)]
+
+
+def _knows_nothing(_: Client) -> bool:
+    return False

@@ -47,7 +47,8 @@ async def test_message_right_behind_connack_is_delivered_and_acknowledged() -> N
     assert messages == [Message("t", b"queued", True, True)]
 
 
-async def test_messages_in_one_piece_are_one_batch_and_acknowledged_after_it() -> None:
+async def test_messages_in_one_piece_are_one_batch_and_acknowledged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outrider.device.link._TURN", LIMIT)
     seen: list[object] = []
     acknowledged = asyncio.Event()
 

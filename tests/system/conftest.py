@@ -1,5 +1,6 @@
 """Real devices as real processes, and outsiders who speak to them."""
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
@@ -55,20 +56,25 @@ def launch(broker: BrokerUnderTest, prefix: str, unique: str, spawn: Processes) 
     return start
 
 
-@pytest.fixture
-def meet(connect: Connect) -> Meet:
-    """Connect an outsider, to whom what is retained has come by then."""
+@pytest_asyncio.fixture
+async def meet(connect: Connect) -> AsyncIterator[Meet]:
+    """Connect an outsider, to whom what is retained has come by then. What is retained for it goes with it."""
+    outsiders: list[Outsider] = []
 
     async def connected(
         device: RunningDevice, *, version: str = "5", encoding: str = "json", name: str | None = None
     ) -> Outsider:
         peer = await connect(Peer(device.broker.address_for(version), version))
         outsider = Outsider(peer, device, encoding=encoding, name=name)
+        outsiders.append(outsider)
         await peer.subscribe(f"{device.prefix}/#")
         await peer.round_trip()
         return outsider
 
-    return connected
+    yield connected
+    for outsider in outsiders:
+        with contextlib.suppress(ConnectionError):
+            await outsider.send(b"", topic=outsider.device.topic("result", outsider.name), retain=True)
 
 
 @pytest.fixture(scope="module")

@@ -157,7 +157,7 @@ class Outsider:
         others = [
             message
             for message in self.peer.messages[count:]
-            if "/cmd" not in message.topic and not str(decoded(message.payload).get("id")).startswith("probe-")
+            if message.topic not in (topic, self.cmd) and not str(decoded(message.payload).get("id")).startswith("probe-")
         ]
         expected_topics: Sequence[str] = [] if answer is None else [answer_topic or self.device.topic("result", self.name)]
         assert [message.topic for message in others] == expected_topics, others

@@ -297,10 +297,11 @@ async def test_same_id_with_other_arguments_is_an_invalid_message(outsider: Outs
 
 @pytest.mark.parametrize("payload", [b"", b"broken", b"{}", b'{"device":"bench","status":"dancing","session":1}'])
 async def test_device_heals_its_state(outsider: Outsider, payload: bytes) -> None:
-    before = outsider.states()[-1]
+    topic = outsider.device.topic("state")
+    before = [message.payload for message in outsider.peer.messages if message.topic == topic][-1]
     count = len(outsider.peer.messages)
-    await outsider.send(payload, topic=outsider.device.topic("state"), retain=True)
-    assert await outsider.state("ready", after=count) == before
+    await outsider.send(payload, topic=topic, retain=True)
+    await outsider.peer.wait_for(lambda message: message.topic == topic and message.payload == before, after=count)
     assert (await outsider.ask("ping"))["status"] == "done"
 
 

@@ -139,7 +139,7 @@ class Fleet:
     :param broker: URL, as `mqtt://user:password@host:1883` or `mqtts://host`.
     :param requester: this side's stable name; by default the broker's user name, else OUTRIDER_NAME, else user-host.
     :param prefix: levels that stand before every topic.
-    :param on_connect: called whenever the broker is there, `on_disconnect` whenever it is lost, with the reason in words.
+    :param on_connect: called whenever the broker is there; `on_disconnect`, with the reason, whenever it is lost.
     """
 
     def __init__(

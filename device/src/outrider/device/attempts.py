@@ -1,6 +1,64 @@
-"""How to try again: which MQTT version first, and how long to wait before. Decisions only, no I/O."""
+"""How a connection is tried: with which MQTT version, with which after that, and after what pause again."""
+
+import logging
 
 from .client import MQTT_3_1_1, MQTT_5
+from .link import Handlers, Link, LinkError, Settings, Will
+
+logger = logging.getLogger("outrider.connection")
+
+
+class Opener:
+    """Opens one network connection after the other, and remembers which version the broker took."""
+
+    def __init__(self, settings: Settings, handlers: Handlers) -> None:
+        self._settings = settings
+        self._handlers = handlers
+        self._versions = VersionChoice()
+
+    async def open(self, will: Will | None) -> Link:
+        """Connect: with MQTT 5, and if the broker does not take that, with 3.1.1; or as it went the last times.
+
+        :raises LinkError: why no connection came about.
+        """
+        version = self._versions.first
+        try:
+            link = await Link.connect(self._settings, version, self._handlers, will=will)
+        except LinkError as error:
+            if version == MQTT_3_1_1 or not error.other_version:
+                self._versions.failed()
+                raise
+            refusal = error
+        else:
+            self._versions.accepted(version)
+            return link
+        logger.info("the broker at %s does not take MQTT 5 (%s): trying 3.1.1", self._settings.address.place, refusal)
+        try:
+            link = await Link.connect(self._settings, MQTT_3_1_1, self._handlers, will=will)
+        except LinkError as error:
+            if error.other_version and not refusal.said_so:
+                raise LinkError(f"{error}, for MQTT 5 and 3.1.1 alike{self._hint()}") from None
+            raise
+        self._versions.fell_back(said_so=refusal.said_so)
+        return link
+
+    async def clear_session(self, version: int, *, timeout: float) -> None:
+        """End the session with one clean connect: 3.1.1 has no other way, and rumqttd heeds no other on MQTT 5.
+
+        :raises LinkError: it did not come about.
+        """
+        settings = self._settings._replace(session_expiry=0, connect_timeout=timeout)
+        link = await Link.connect(settings, version, self._handlers, will=None)
+        link.disconnect()
+        await link.closed(timeout)
+
+    def _hint(self) -> str:
+        address = self._settings.address
+        if not address.tls:
+            return "; if it wants TLS, the URL begins with mqtts://"
+        if address.cert is None and self._settings.tls is None:
+            return "; if it wants a client certificate, add &cert=FILE&key=FILE"
+        return ""
 
 
 class VersionChoice:

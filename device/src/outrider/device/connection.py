@@ -17,9 +17,9 @@ from typing import Final, ParamSpec, Self
 from outrider.schema.errors import BrokerUnreachable, SubscribeRefused
 
 from .address import Address
-from .attempts import VersionChoice, longest_pause
+from .attempts import Opener, longest_pause
 from .client import MQTT_3_1_1, MQTT_5, Message
-from .link import Handlers, Link, LinkError, LinkLost, Loss, Subscription, Will
+from .link import Handlers, Link, LinkError, LinkLost, Loss, Settings, Subscription, Will
 from .outbox import Outbox, Publication
 
 __all__ = ["Connection", "Message", "Subscription", "Will"]
@@ -82,16 +82,15 @@ class Connection:
         self._receive = receive
         self._will = will
         self._session_expiry = session_expiry
-        self._keepalive = keepalive
         self._connect_timeout = connect_timeout
-        self._max_packet_size = max_packet_size
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._tls = tls
         self._where = f"the broker at {address.place}"
         self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
-        self._handlers = Handlers(self._take, self._outbox.acknowledged, self._send_queued)
-        self._versions = VersionChoice()
+        self._opener = Opener(
+            Settings(address, client_id, session_expiry, keepalive, max_packet_size, connect_timeout, tls),
+            Handlers(self._take, self._outbox.acknowledged, self._send_queued),
+        )
         self._link: Link | None = None
         self._subscriptions: dict[str, Subscription] = {}
         self._unwanted: set[str] = set()
@@ -252,6 +251,8 @@ class Connection:
         `end_session` makes the broker forget the session. What stays unacknowledged fails with `BrokerUnreachable`.
         """
         if self._ended:
+            if self._task is not None:
+                await asyncio.wait([self._task])
             return
         link = self._link
         try:
@@ -270,7 +271,10 @@ class Connection:
             return
         await link.closed(_CLOSING)
         if end_session and self._session_expiry:
-            await self._clear_session(link.protocol)
+            try:
+                await self._opener.clear_session(link.protocol, timeout=_CLOSING)
+            except LinkError as error:
+                logger.warning("%s keeps the session of %s: %s", self._where, self.client_id, error)
 
     def abort(self) -> None:
         """End without DISCONNECT, as a crash would: the broker publishes the will. Nothing reconnects."""
@@ -285,7 +289,7 @@ class Connection:
             self._hurry.clear()
             began = monotonic()
             try:
-                link = await self._open()
+                link = await self._opener.open(None if self._will is None else self._will())
                 began = monotonic()
                 await self._serve(link)
             except LinkError as error:
@@ -301,49 +305,6 @@ class Connection:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._hurry.wait()
-
-    async def _open(self) -> Link:
-        """Connect with the version that promises most, then with the other."""
-        version = self._versions.first
-        try:
-            link = await self._connect(version)
-        except LinkError as error:
-            if version == MQTT_3_1_1 or not error.other_version:
-                self._versions.failed()
-                raise
-            refusal = error
-        else:
-            self._versions.accepted(version)
-            return link
-        logger.info("%s does not take MQTT 5 (%s): trying 3.1.1", self._where, refusal)
-        try:
-            link = await self._connect(MQTT_3_1_1)
-        except LinkError as error:
-            if error.other_version and not refusal.said_so:
-                raise LinkError(f"{error}, for MQTT 5 and 3.1.1 alike{self._tls_hint()}") from None
-            raise
-        self._versions.fell_back(said_so=refusal.said_so)
-        return link
-
-    def _tls_hint(self) -> str:
-        if not self.address.tls:
-            return "; if it wants TLS, the URL begins with mqtts://"
-        return "" if self.address.cert or self._tls else "; if it wants a client certificate, add &cert=FILE&key=FILE"
-
-    async def _connect(self, version: int, *, last: bool = False) -> Link:
-        """Connect once; the `last` time without will and with a clean session, which ends the present one."""
-        return await Link.connect(
-            self.address,
-            version,
-            self._handlers,
-            client_id=self.client_id,
-            session_expiry=0 if last else self._session_expiry,
-            keepalive=self._keepalive,
-            max_packet_size=self._max_packet_size,
-            will=None if self._will is None or last else self._will(),
-            timeout=_CLOSING if last else self._connect_timeout,
-            tls=self._tls,
-        )
 
     async def _serve(self, link: Link) -> None:
         """Make `link` the connection until it ends."""
@@ -370,7 +331,7 @@ class Connection:
             early = monotonic() - began < _STEADY
             self._outbox.cut(early=early and not loss.taken_over)
         self._log_loss(loss, early)
-        if established and self._on_disconnect is not None:
+        if established and not self._ended and self._on_disconnect is not None:
             _call(self._on_disconnect, loss.reason)
 
     def _log_loss(self, loss: Loss, early: bool) -> None:
@@ -404,16 +365,6 @@ class Connection:
             if refusal is not None:
                 logger.error("%s refused the subscription to %s: %s", self._where, subscription.filter, refusal)
         return answers
-
-    async def _clear_session(self, version: int) -> None:
-        """End the session with one clean connect: MQTT 3.1.1 has no other way, rumqttd heeds no other on MQTT 5."""
-        try:
-            link = await self._connect(version, last=True)
-        except LinkError as error:
-            logger.warning("%s keeps the session of %s: %s", self._where, self.client_id, error)
-            return
-        link.disconnect()
-        await link.closed(_CLOSING)
 
     def _take(self, messages: list[Message]) -> None:
         for message in messages:

@@ -91,6 +91,18 @@ class LinkLost(Exception):
     """The network connection ended before the broker answered."""
 
 
+class Settings(NamedTuple):
+    """How to connect: the arguments of `Connection` of the same names."""
+
+    address: Address
+    client_id: str
+    session_expiry: int
+    keepalive: int
+    max_packet_size: int
+    connect_timeout: float
+    tls: ssl.SSLContext | None
+
+
 class Handlers(NamedTuple):
     """What a link calls. Messages may come before `Link.connect` has returned."""
 
@@ -105,59 +117,42 @@ class Handlers(NamedTuple):
 class Link:
     """An MQTT connection that the broker has accepted; made by `connect`. It ends once, when `lost` is done."""
 
-    def __init__(
-        self, address: Address, opened: BufferedSocket, client: SocketClient, keepalive: int, handlers: Handlers
-    ) -> None:
+    def __init__(self, settings: Settings, opened: BufferedSocket, client: SocketClient, handlers: Handlers) -> None:
         self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
         self.session_present = False
         self.receive_maximum = 65_535
         self.packet_limit = _LARGEST_PACKET
         self._loop = asyncio.get_running_loop()
-        self._address = address
+        self._settings = settings
         self._handlers = handlers
         self._socket = opened
         self._client = client
-        self._keepalive = keepalive
         self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._writing = False
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def connect(
-        cls,
-        address: Address,
-        protocol: int,
-        handlers: Handlers,
-        *,
-        client_id: str,
-        session_expiry: int,
-        keepalive: int,
-        max_packet_size: int,
-        will: Will | None,
-        timeout: float,
-        tls: ssl.SSLContext | None = None,
-    ) -> "Link":
+    async def connect(cls, settings: Settings, protocol: int, handlers: Handlers, *, will: Will | None) -> "Link":
         """Open a socket, send CONNECT with `protocol` and return once the broker has accepted it.
-
-        `timeout` bounds the opening and the broker's answer, each. `session_expiry` 0 begins a clean session.
 
         :raises LinkError: why it did not come about.
         """
+        timeout = settings.connect_timeout
         try:
-            opened = await open_socket(address, tls=tls, timeout=timeout)
+            opened = await open_socket(settings.address, tls=settings.tls, timeout=timeout)
         except (OSError, TimeoutError) as error:
-            raise LinkError(reason_of(error, address)) from error
+            raise LinkError(reason_of(error, settings.address)) from error
         client = SocketClient(
             opened,
-            client_id=client_id,
+            client_id=settings.client_id,
             protocol=protocol,
-            clean=session_expiry == 0,
+            clean=settings.session_expiry == 0,
             acknowledged=handlers.acknowledged,
         )
-        link = cls(address, opened, client, keepalive, handlers)
+        link = cls(settings, opened, client, handlers)
         try:
-            link._begin(protocol, session_expiry, keepalive, max_packet_size, will)
+            link._begin(will)
             await link._accepted(timeout)
         except BaseException:
             link.abort()
@@ -235,10 +230,9 @@ class Link:
         """The MQTT version, 5 or 4 (3.1.1)."""
         return int(self._client.protocol)
 
-    def _begin(
-        self, protocol: int, session_expiry: int, keepalive: int, max_packet_size: int, will: Will | None
-    ) -> None:
-        client, address = self._client, self._address
+    def _begin(self, will: Will | None) -> None:
+        client, settings = self._client, self._settings
+        address, keepalive, clean = settings.address, settings.keepalive, settings.session_expiry == 0
         client.username_pw_set(address.user, address.password)
         if will is not None:
             client.will_set(will.topic, will.payload, 1, True)
@@ -250,12 +244,12 @@ class Link:
         self._socket.on_data = self._drain
         self._socket.on_lost = self._on_lost
         self._socket.on_writable = self._on_writable
-        if protocol == MQTT_5:
-            wishes = properties(PacketTypes.CONNECT, MaximumPacketSize=max_packet_size)
-            if session_expiry:
-                wishes.SessionExpiryInterval = session_expiry
+        if self.protocol == MQTT_5:
+            wishes = properties(PacketTypes.CONNECT, MaximumPacketSize=settings.max_packet_size)
+            if settings.session_expiry:
+                wishes.SessionExpiryInterval = settings.session_expiry
             # Both must be set: clean_start alone defaults to "the first connect of this client only".
-            client.connect(address.host, address.port, keepalive, clean_start=session_expiry == 0, properties=wishes)
+            client.connect(address.host, address.port, keepalive, clean_start=clean, properties=wishes)
         else:
             client.connect(address.host, address.port, keepalive)
         self._tick()
@@ -268,7 +262,7 @@ class Link:
             raise LinkError(f"no answer to CONNECT within {timeout:g} s", other_version=True) from None
         if reason.is_failure:
             raise LinkError(
-                _refusal(reason, limits, self._address),
+                _refusal(reason, limits, self._settings.address),
                 other_version=reason.value == _UNSUPPORTED_VERSION,
                 said_so=True,
             )
@@ -339,7 +333,7 @@ class Link:
     def _tick(self) -> None:
         self._client.loop_misc()
         if not self.lost.done():
-            self._timer = self._loop.call_later(min(5.0, self._keepalive / 4 or 5.0), self._tick)
+            self._timer = self._loop.call_later(min(5.0, self._settings.keepalive / 4 or 5.0), self._tick)
 
     def _lose(self, loss: Loss, *, other_version: bool = True) -> None:
         if self.lost.done():
@@ -374,13 +368,13 @@ class Link:
         if flags.is_disconnect_packet_from_server:
             self._lose(Loss(f"the broker ended it: {in_words(reason, details)}", reason.value == _TAKEN_OVER))
         elif reason.value == _KEEP_ALIVE:
-            self._lose(Loss(f"no answer to a ping within {self._keepalive} s"))
+            self._lose(Loss(f"no answer to a ping within {self._settings.keepalive} s"))
         else:
             self._lose(Loss("the broker sent something that is not MQTT"))
 
     def _on_lost(self, error: Exception | None) -> None:
         # A TLS failure, such as a client certificate that is asked for, has nothing to do with the version.
-        self._lose(Loss(reason_of(error, self._address)), other_version=not isinstance(error, ssl.SSLError))
+        self._lose(Loss(reason_of(error, self._settings.address)), other_version=not isinstance(error, ssl.SSLError))
 
     def _on_answer(
         self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None

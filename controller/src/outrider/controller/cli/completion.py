@@ -90,7 +90,7 @@ class LineCompleter(Completer):
     def _targets(self, beginning: str) -> list[Completion]:
         states = self._session.fleet.devices()
         groups = sorted({group for state in states for group in state.groups})
-        targets = {state.device: state.status for state in states}
+        targets: dict[str, str] = {state.device: state.status for state in states}
         targets |= {f"@{group}": _count(states, group) for group in groups}
         targets |= {ALL: f"{len(states)} devices"} if states else {}
         return _matching(beginning, targets)

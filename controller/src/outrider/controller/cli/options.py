@@ -49,7 +49,7 @@ def open_fleet(
 ) -> Fleet:
     """The fleet that the options, the environment and the configuration file name; not connected yet.
 
-    :param on_connect: called whenever the broker is there, `on_disconnect` whenever it is lost, with the reason in words.
+    :param on_connect: called whenever the broker is there; `on_disconnect`, with the reason, whenever it is lost.
     :raises InvalidSettings: the configuration file cannot be used.
     :raises InvalidAddress: the broker's URL cannot be used.
     :raises InvalidName: the requester or the prefix is not well formed.

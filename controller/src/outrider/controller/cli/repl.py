@@ -98,7 +98,7 @@ async def _script(broker: str | None, prefix: str | None, requester: str | None,
             except Leave:
                 break
             except OutriderError as error:
-                errors.print(Text.assemble(("error: ", "red"), f"line {number}: {error}"))
+                errors.print(Text.assemble(("error: ", "bold red"), printable(f"line {number}: {error}", keep="\n")))
                 code = exit_code(error)
                 if code != NOT_DONE:
                     break
@@ -197,7 +197,7 @@ class _Terminal:
         self._redraw()
 
     def _notice(self, text: str, style: str) -> None:
-        _print(self._output, Text(text, style=style))
+        _print(self._output, Text(printable(text, keep="\n"), style=style))
 
     def _redraw(self) -> None:
         """Show what has changed in the prompt and in the bar, also while the user is typing."""
@@ -223,22 +223,27 @@ class _Terminal:
     def _toolbar(self) -> StyleAndTextTuples:
         assert self._session is not None
         in_flight = list(self._session.in_flight.values())
-        rows = [_row(sent) for sent in in_flight[:ROWS]]
+        width = max((len(_label(sent)) for sent in in_flight[:ROWS]), default=0)
+        rows = [_row(sent, width) for sent in in_flight[:ROWS]]
         if len(in_flight) > ROWS:
             rows.append([("", f"… and {len(in_flight) - ROWS} more")])
         return [part for at, row in enumerate(rows) for part in ([("", "\n")] if at else []) + row]
 
 
-def _row(sent: Sent) -> StyleAndTextTuples:
+def _label(sent: Sent) -> str:
+    text = printable(sent.text)
+    return f"{sent.target} {text if len(text) <= TYPED else f'{text[: TYPED - 1]}…'}"
+
+
+def _row(sent: Sent, width: int) -> StyleAndTextTuples:
     """One command in flight: what it is, how far it is, what its device says."""
     count = len(sent.dispatch.targets.devices)
-    text = sent.text if len(sent.text) <= TYPED else f"{sent.text[: TYPED - 1]}…"
-    row: StyleAndTextTuples = [("class:tag", f"[{sent.tag}] "), ("", f"{sent.target} {printable(text)}  ")]
+    row: StyleAndTextTuples = [("class:tag", f"[{sent.tag}] "), ("", f"{_label(sent):{width}}  ")]
     fractions = [progress.fraction for progress in sent.progress.values() if progress.fraction is not None]
     if fractions or sent.done:
         fraction = (sum(fractions) + sent.done) / count
         full = round(fraction * BAR)
-        row += [("class:bar", "━" * full), ("class:rest", "━" * (BAR - full)), ("", f" {fraction:4.0%}  ")]
+        row += [("class:bar", "━" * full), ("class:rest", "─" * (BAR - full)), ("", f" {fraction:4.0%}  ")]
     if count > 1:
         row.append(("", f"{sent.done} of {count} ended"))
     elif sent.progress:

@@ -219,8 +219,7 @@ class Session:
         self._show(about_table(About({}, commands)))
 
     async def _help(self, command: str | None = None) -> None:
-        if command in OWN_WORDS:
-            word = OWN_WORDS[command]
+        if command is not None and (word := OWN_WORDS.get(command)):
             self._show(Text.assemble((word.usage, "bold"), f"\n  {word.help}"))
         elif command is not None:
             if self.target is None:
