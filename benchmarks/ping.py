@@ -1,7 +1,7 @@
 """A unicast ping through the public API beside a bare paho echo, with 100 in flight and one by one.
 
-Caller and device are processes of their own, as asker and answerer of the echo are. All four answerers and brokers stay
-up; the callers of both sides take turns, and which of them goes first alternates too.
+Caller and device are processes of their own, as asker and answerer of the echo are. The broker and both answerers
+stay up; the callers of the two sides take turns, and which of them goes first alternates too.
 """
 
 import asyncio

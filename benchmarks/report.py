@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -55,23 +56,22 @@ def write(path: Path, lines: Sequence[Line]) -> None:
     path.write_text(json.dumps([line.plain() for line in lines], indent=2) + "\n")
 
 
-def table(lines: Sequence[Line], title: str) -> Table:
-    """What to show."""
+def table(lines: Sequence[Line], title: str) -> Group:
+    """What to show: the figures, and below them why some are missing."""
     shown = Table(title=title, title_justify="left")
     shown.add_column("measurement")
     for heading in ("ours", "peer", "unit", "ratio", "goal", "met"):
         shown.add_column(heading, justify="left" if heading == "unit" else "right")
     for line in lines:
         if line.value is None:
-            shown.add_row(
-                f"{line.name}\n[yellow]not measured: {escape(line.why)}[/]", "", "", line.unit, "", _goal(line), ""
-            )
+            shown.add_row(line.name, "[yellow]none[/]", "", line.unit, "", _goal(line), "")
             continue
         met = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}[line.met]
         ratio = "" if line.ratio is None else f"{line.ratio:.2f}"
         peer = "" if line.peer is None else f"{line.peer:,.0f}"
         shown.add_row(line.name, f"{line.value:,.0f}", peer, line.unit, ratio, _goal(line), met)
-    return shown
+    reasons = (f"[yellow]{line.name} was not measured:[/] {escape(line.why)}" for line in lines if line.value is None)
+    return Group(shown, *reasons)
 
 
 def _goal(line: Line) -> str:

@@ -18,7 +18,7 @@ from tests.processes import Processes, Spawned
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
-PAGES = (README, PROTOCOL, ROOT / "docs" / "decisions.md", *(ROOT.glob("*/README.md")))
+PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md")))
 
 ELSEWHERE = {
     "make demo": ("tests/controller/test_demo.py", '"demo"'),
@@ -164,6 +164,14 @@ def test_links_and_pictures_are_there() -> None:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_files_that_pages_name_are_there() -> None:
+    sources = [str(file) for part in ("schema", "device", "controller") for file in (ROOT / part / "src").rglob("*.py")]
+    for page in PAGES:
+        for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
+            written_here = name == "lamp.py"
+            assert written_here or (ROOT / name).exists() or any(each.endswith(f"/{name}") for each in sources), name
 
 
 def test_anchors_of_the_protocol_are_there() -> None:

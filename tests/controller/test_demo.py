@@ -51,9 +51,10 @@ SHOWN = (
 class Demo:
     """Starts the demo, and knows which processes it has left."""
 
-    def __init__(self, spawn: Processes, mark: str) -> None:
+    def __init__(self, spawn: Processes, mark: str, folder: Path) -> None:
         self._spawn = spawn
-        self.environment = {MARK: mark}
+        # A demo that is killed leaves its logs: let them go with the test.
+        self.environment = {MARK: mark, "TMPDIR": str(folder)}
 
     def __call__(self, *arguments: str) -> Spawned:
         return self._spawn(script("outrider"), "demo", *arguments, env=self.environment)
@@ -84,8 +85,8 @@ def _proc() -> None:
 
 
 @pytest_asyncio.fixture
-async def demo(spawn: Processes, unique: str, _proc: None) -> AsyncGenerator[Demo]:
-    demo = Demo(spawn, unique)
+async def demo(spawn: Processes, unique: str, tmp_path: Path, _proc: None) -> AsyncGenerator[Demo]:
+    demo = Demo(spawn, unique, tmp_path)
     yield demo
     spawn.close()
     await demo.gone()

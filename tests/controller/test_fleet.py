@@ -1,7 +1,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -48,7 +48,7 @@ def lamp(id: str, *groups: str, ready: bool = True) -> Device:
 
 
 @asynccontextmanager
-async def serving(broker: BrokerUnderTest, prefix: str, *devices: Device) -> AsyncIterator[None]:
+async def serving(broker: BrokerUnderTest, prefix: str, *devices: Device) -> AsyncGenerator[None]:
     """Devices in this process, there when the context is entered."""
     async with asyncio.TaskGroup() as tasks, Fleet(broker.address, requester="opener", prefix=prefix) as fleet:
         for device in devices:

@@ -1,11 +1,12 @@
+from typing import Literal
+
 import pytest
 
 from outrider.controller.targets import Targets, resolve
 from outrider.schema import InvalidName, State, UnknownTarget
 
 
-def state(device: str, status: str = "ready", *groups: str) -> State:
-    assert status in ("ready", "unready", "lost", "terminated")
+def state(device: str, status: Literal["ready", "unready", "lost", "terminated"], *groups: str) -> State:
     return State(device=device, status=status, session=1, since=0.0, groups=list(groups))
 
 

@@ -92,7 +92,9 @@ async def letters(size: int) -> str:
 
 async def unsendable(kind: str) -> object:
     """Return what no message can carry."""
-    return {"object": object(), "huge": 2**70, "surrogate": "\ud800"}[kind]
+    cycle: list[object] = []
+    cycle.append(cycle)
+    return {"object": object(), "cycle": cycle, "surrogate": "\ud800"}[kind]
 
 
 async def steps(job: Job, count: int) -> int:

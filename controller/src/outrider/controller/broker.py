@@ -326,8 +326,8 @@ def _not_installed(kind: BrokerKind) -> BrokerNotInstalled:
         BrokerKind.MOSQUITTO: "install Mosquitto (`apt install mosquitto`)",
         BrokerKind.EMBEDDED: "install the embedded broker (`pip install 'outrider-controller[broker]'`)",
     }
-    what, way = (f"the {kind} broker is", ways[kind]) if kind in ways else ("no broker is", ", or ".join(ways.values()))
-    return BrokerNotInstalled(f"{what} not installed on this machine: {way}")
+    what, way = (f"the {kind} broker is not", ways[kind]) if kind in ways else ("no broker is", ", or ".join(ways.values()))
+    return BrokerNotInstalled(f"{what} installed on this machine: {way}")
 
 
 def _ports(kind: BrokerKind, address: str, port: int | None) -> dict[str, int]:

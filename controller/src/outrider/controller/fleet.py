@@ -85,7 +85,10 @@ class Dispatch:
         try:
             while self._invocation.missing:
                 reply = await self._invocation.next(LOOK_AGAIN)
-                if reply is not None and isinstance(reply.message, Result) and reply.device in self.outcomes:
+                if reply is None or not isinstance(reply.message, Result):
+                    continue
+                known = self.outcomes.get(reply.device)
+                if known is not None and not known.status.final:
                     self.outcomes[reply.device] = reply.message
                     yield reply
         finally:
@@ -285,9 +288,7 @@ class Fleet:
         )
         return Dispatch(invocation, targets, self.roster, self._invoker, wait)
 
-    async def send(
-        self, target: str, command: str, /, *args: object, **named: object
-    ) -> AsyncIterator[Result]:
+    async def send(self, target: str, command: str, /, *args: object, **named: object) -> AsyncIterator[Result]:
         """Send a command and yield one outcome for every device of the target, as they come.
 
         :raises UnknownTarget: the target stands for no device.
@@ -295,10 +296,10 @@ class Fleet:
         dispatch = self.dispatch(target, command, _arguments(args, named))
         seen: set[str] = set()
         async for reply in dispatch:
-            if isinstance(reply.message, Result) and reply.device in dispatch.targets.devices:
-                if reply.device not in seen:
-                    seen.add(reply.device)
-                    yield reply.message
+            expected = reply.device in dispatch.targets.devices and reply.device not in seen
+            if expected and isinstance(reply.message, Result):
+                seen.add(reply.device)
+                yield reply.message
 
     @overload
     async def call(self, device: str, command: str, /, *args: object, type: type[T], **named: object) -> T: ...
@@ -306,9 +307,7 @@ class Fleet:
     @overload
     async def call(self, device: str, command: str, /, *args: object, **named: object) -> object: ...
 
-    async def call(
-        self, device: str, command: str, /, *args: object, type: Any = object, **named: object
-    ) -> object:
+    async def call(self, device: str, command: str, /, *args: object, type: Any = object, **named: object) -> object:
         """Call a command on one device and return its value.
 
         :param type: what the value is decoded as; plain objects by default.

@@ -1,7 +1,7 @@
 """Who is there: the live states and abouts of a fleet, as retained messages tell them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 from outrider.schema import About, Decoder, InvalidMessage, Kind, State, Topic
@@ -45,7 +45,7 @@ class Roster:
         return future
 
     @contextmanager
-    def watch(self, changed: Callable[[State], None]) -> Iterator[None]:
+    def watch(self, changed: Callable[[State], None]) -> Generator[None]:
         """Call `changed` with each new state while the context is open."""
         self._watchers.append(changed)
         try:

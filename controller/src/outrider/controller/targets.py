@@ -32,7 +32,8 @@ def resolve(target: str, states: Mapping[str, State]) -> Targets:
     present = {id: state for id, state in states.items() if state.status != "terminated"}
     if target == ALL:
         if not present:
-            raise UnknownTarget(f"no device is there{_gone(states)}; start one: outrider-device run --id lamp-1 --ready")
+            start = "outrider-device run --id lamp-1 --ready"
+            raise UnknownTarget(f"no device is there{_gone(states)}; start one: {start}")
         return Targets(tuple(sorted(present)), group=ALL)
     if target.startswith("@"):
         group = check_name(target[1:], "group") if target != f"@{ALL}" else ALL

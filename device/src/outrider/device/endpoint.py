@@ -71,7 +71,7 @@ class Endpoint:
         self._state_decoder = Decoder(State)
         self._parse = lru_cache(maxsize=1024)(self.topics.parse)
         self._dropped: Counter[str] = Counter()
-        self._publishing: set[Entry] = set()
+        self._publishing: dict[Entry, asyncio.Future[None]] = {}
         self._began = self._since = clock()
         self._session = 0
         self._own_sessions: set[int] = set()
@@ -233,7 +233,8 @@ class Endpoint:
             if self._connection.connected:
                 self._publish(self.topics.progress(self._device.id, answer.requester), message, answer.encoding)
             return
-        if entry in self._publishing:
+        # The future, not the key: its callback runs a turn later, when a repeat may have been read already.
+        if entry and (first := self._publishing.get(entry)) and not first.done():
             return  # repeated while the first is still on its way
         topic = self.topics.result(self._device.id, answer.requester or None)
         try:
@@ -246,7 +247,7 @@ class Endpoint:
                 self._journal.finished(entry, smaller)
             sent = self._publish(topic, smaller, answer.encoding, retain=True)
         if entry and sent:
-            self._publishing.add(entry)
+            self._publishing[entry] = sent
             sent.add_done_callback(lambda done: self._delivered(entry, done))
 
     def _publish(
@@ -260,7 +261,8 @@ class Endpoint:
             return None
 
     def _delivered(self, entry: Entry, sent: asyncio.Future[None]) -> None:
-        self._publishing.discard(entry)
+        if self._publishing.get(entry) is sent:
+            del self._publishing[entry]
         if sent.cancelled():
             return
         if error := sent.exception():

@@ -28,7 +28,7 @@ class Live:
         self._live = (
             rich.live.Live(
                 console=console,
-                get_renderable=self._render,
+                get_renderable=self.lines,
                 transient=True,
                 refresh_per_second=10,
                 redirect_stdout=False,
@@ -63,7 +63,8 @@ class Live:
             if line is not None:
                 self._running[reply.device] = line
 
-    def _render(self) -> Text:
+    def lines(self) -> Text:
+        """What stands at the foot now."""
         running = list(self._running.values())  # a copy: rich asks from its own thread
         lines = running[:LINES]
         if len(running) > LINES:

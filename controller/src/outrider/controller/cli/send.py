@@ -79,8 +79,13 @@ def send(
 
     Exit codes: 0 all done, 1 some target not done, 2 usage, 3 broker unreachable.
 
-    Examples: outrider send lamp-1 ping; outrider send @kitchen calculate 5 "two words"; outrider send all calculate
-    x=0.5 msg=hello --json
+    Examples:
+
+    outrider send lamp-1 ping
+
+    outrider send @kitchen calculate 5 "two words"
+
+    outrider send all calculate x=0.5 msg=hello --json
     """
     sending = _Sending(target, command, json=json)
     fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected)
