@@ -49,13 +49,13 @@ class Bench:
         *args: object,
         id: str | None = "a1",
         requester: str = "me",
-        timeout: float | None = None,
         behalf: str | None = None,
+        timeout: float | None = None,
+        expires: float | None = None,
     ) -> None:
         raw = Raw(encode(args, Encoding.JSON)) if args else UNSET
-        self.executor.receive(
-            Command(id=id, command=name, args=raw, timeout=timeout, behalf=behalf), Encoding.JSON, requester
-        )
+        command = Command(id=id, command=name, args=raw, timeout=timeout, behalf=behalf, expires=expires)
+        self.executor.receive(command, Encoding.JSON, requester)
 
     @property
     def results(self) -> list[Result]:
@@ -297,6 +297,24 @@ async def test_plain_function_past_its_timeout_keeps_its_slot_until_it_returns()
     release.set()
     assert (await bench.result()).status is Status.TIMED_OUT
     assert value(await bench.result("a2")) == "late"
+
+
+async def test_job_that_expires_while_it_waits_for_a_thread_never_starts() -> None:
+    release = threading.Event()
+
+    def work() -> str:
+        release.wait(5)
+        return "finished"
+
+    bench = Bench(work, max_threads=1)
+    bench.send("work", id="a1")
+    bench.send("work", id="a2", expires=bench.now + 60)
+    await bench.wait(lambda: len(bench.progress) == 2)
+    bench.now += 100
+    release.set()
+    assert (await bench.result("a1")).status is Status.DONE
+    expired = await bench.result("a2")
+    assert (expired.status, expired.started) == (Status.EXPIRED, None)
 
 
 async def test_cancel_ends_ones_own_job_only() -> None:

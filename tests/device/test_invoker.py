@@ -112,7 +112,7 @@ async def test_group_is_asked_with_one_message_and_answers_are_told_apart(broker
             replies.append(reply)
     assert sorted(reply.device for reply in replies) == ["lamp-0", "lamp-1", "lamp-2"]
     assert sorted(invocation.results) == ["lamp-0", "lamp-1"]
-    assert invocation.missing == []
+    assert list(invocation.missing) == []
 
 
 async def test_answers_that_nobody_asked_for_are_dropped(broker: BrokerUnderTest, prefix: str) -> None:
@@ -127,7 +127,7 @@ async def test_answers_that_nobody_asked_for_are_dropped(broker: BrokerUnderTest
         forged = Result(id=invocation.id, device="lamp-2", command="ping", status=Status.DONE, finished=1.0)
         invoker.receive(topic, encode(forged, Encoding.JSON))
         assert invoker.dropped == 3
-        assert invocation.missing == ["lamp-1"]
+        assert list(invocation.missing) == ["lamp-1"]
 
 
 def test_error_of_a_status_without_code_names_the_status() -> None:

@@ -1,5 +1,6 @@
 """Real devices as real processes, and outsiders who speak to them."""
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -16,6 +17,8 @@ from tests.system.outsider import Outsider, RunningDevice
 
 ROOT = Path(__file__).parents[2]
 WORKBENCH = "tests.system.workbench:bench"
+CONNECTS = 5
+"""How often an outsider tries to connect."""
 
 
 def run_device(processes: Processes, *arguments: str, address: str, prefix: str) -> Spawned:
@@ -64,12 +67,13 @@ async def meet(connect: Connect) -> AsyncIterator[Meet]:
     async def connected(
         device: RunningDevice, *, version: str = "5", encoding: str = "json", name: str | None = None
     ) -> Outsider:
-        peer = await connect(Peer(device.broker.address_for(version), version))
-        outsider = Outsider(peer, device, encoding=encoding, name=name)
-        outsiders.append(outsider)
-        await peer.subscribe(f"{device.prefix}/#")
-        await peer.round_trip()
-        return outsider
+        for _ in range(CONNECTS):
+            peer = await connect(Peer(device.broker.address_for(version), version))
+            if await listening(peer, f"{device.prefix}/#"):
+                outsider = Outsider(peer, device, encoding=encoding, name=name)
+                outsiders.append(outsider)
+                return outsider
+        raise AssertionError(f"the broker ended {CONNECTS} connections in a row")
 
     yield connected
     for outsider in outsiders:
@@ -104,6 +108,30 @@ async def each_outsider(
     """Outsiders at the module's device, of each protocol version and encoding."""
     version, encoding = request.param
     yield await at_ready(meet(bench, version=version, encoding=encoding))
+
+
+async def listening(peer: Peer, filter: str) -> bool:
+    """Subscribe, and return when what is retained has come; False if the connection ended meanwhile.
+
+    rumqttd does that: a connection made in the moment in which another one ends (of the other protocol version, on
+    its second port) may get that one's number, and the end that was meant for it.
+    """
+
+    async def hear() -> None:
+        await peer.subscribe(filter)
+        await peer.round_trip()
+
+    hearing = asyncio.create_task(hear())
+    lost = asyncio.create_task(peer.wait_disconnected(timeout=30))
+    await asyncio.wait((hearing, lost), return_when=asyncio.FIRST_COMPLETED)
+    gone = lost.done()
+    for task in (hearing, lost):
+        if task is lost or gone:
+            task.cancel()
+    await asyncio.gather(hearing, lost, return_exceptions=True)
+    if not gone:
+        hearing.result()
+    return not gone
 
 
 async def at_ready(meeting: Awaitable[Outsider]) -> Outsider:

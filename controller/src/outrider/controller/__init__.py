@@ -1,6 +1,7 @@
 """People's side of outrider: see a fleet of devices, and command it."""
 
-from .fleet import Dispatch, Fleet, value_of
+from .dispatch import Dispatch, value_of
+from .fleet import Fleet
 from .roster import Roster
 from .targets import Targets, resolve
 

@@ -326,8 +326,9 @@ def _not_installed(kind: BrokerKind) -> BrokerNotInstalled:
         BrokerKind.MOSQUITTO: "install Mosquitto (`apt install mosquitto`)",
         BrokerKind.EMBEDDED: "install the embedded broker (`pip install 'outrider-controller[broker]'`)",
     }
-    what, way = (f"the {kind} broker is not", ways[kind]) if kind in ways else ("no broker is", ", or ".join(ways.values()))
-    return BrokerNotInstalled(f"{what} installed on this machine: {way}")
+    if kind in ways:
+        return BrokerNotInstalled(f"the {kind} broker is not installed on this machine: {ways[kind]}")
+    return BrokerNotInstalled(f"no broker is installed on this machine: {', or '.join(ways.values())}")
 
 
 def _ports(kind: BrokerKind, address: str, port: int | None) -> dict[str, int]:

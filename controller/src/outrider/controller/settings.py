@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from platformdirs import user_config_path
 
+from outrider.device import Address
 from outrider.schema import LocalError, to_name
 
 DEFAULT_BROKER = "mqtt://localhost:1883"
@@ -19,7 +20,7 @@ class InvalidSettings(LocalError):
 
 
 class Settings(NamedTuple):
-    """`requester` is None where nobody named one; then it is the broker's user name, else user-host."""
+    """`requester` is None where nothing names one; then it is user-host."""
 
     broker: str
     prefix: str
@@ -34,15 +35,19 @@ def config_path() -> Path:
 def load(*, broker: str | None = None, prefix: str | None = None, requester: str | None = None) -> Settings:
     """What an option says, else OUTRIDER_BROKER, OUTRIDER_PREFIX, OUTRIDER_NAME, else the configuration file.
 
-    The file is TOML with the keys `broker`, `prefix` and `name`, all optional.
+    With broker credentials the requester is the broker's user name, whatever the environment says: an access control
+    list holds every user to their own. The file is TOML with the keys `broker`, `prefix` and `name`, all optional.
 
     :raises InvalidSettings: the file is there and cannot be read.
+    :raises InvalidAddress: the broker's URL cannot be used.
     """
     file = _file(config_path())
+    broker = broker or os.environ.get("OUTRIDER_BROKER") or file.get("broker") or DEFAULT_BROKER
+    user = Address.parse(broker).user
     return Settings(
-        broker or os.environ.get("OUTRIDER_BROKER") or file.get("broker") or DEFAULT_BROKER,
+        broker,
         prefix if prefix is not None else os.environ.get("OUTRIDER_PREFIX", file.get("prefix", "")),
-        requester or os.environ.get("OUTRIDER_NAME") or file.get("name"),
+        requester or (to_name(user) if user else os.environ.get("OUTRIDER_NAME") or file.get("name")),
     )
 
 

@@ -75,7 +75,7 @@ class Admission:
             if expires > issued + MAX_EXPIRY:
                 message = "expires lies more than 7 days after issued; choose an earlier one"
                 return Refusal(Status.REJECTED, Code.INVALID_MESSAGE, message)
-            if now - expires > CLOCK_TOLERANCE:
+            if is_expired(expires, now):
                 message = f"expired {now - expires:.0f} s before it arrived, by the clock of {device}"
                 return Refusal(Status.EXPIRED, "", message)
             if expires <= situation.forgotten_until:
@@ -99,3 +99,8 @@ class Admission:
             message = f"the journal of {device} is full; try again when older commands have expired"
             return Refusal(Status.REJECTED, Code.BUSY, message)
         return None
+
+
+def is_expired(expires: float | None, now: float) -> bool:
+    """Whether a command must not start any more: `expires` lies more than the clock tolerance before `now`."""
+    return expires is not None and now - expires > CLOCK_TOLERANCE

@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 
-from msgspec import json, structs
+from msgspec import UNSET, json, structs
 
 from outrider.schema import (
     ALL,
@@ -241,7 +241,7 @@ class Endpoint:
             sent = self._publish(topic, message, answer.encoding, retain=True)
         except MessageTooLarge as error:
             smaller = structs.replace(
-                message, status=Status.FAILED, value=None, error=Error(Code.TOO_LARGE, str(error))
+                message, status=Status.FAILED, value=UNSET, error=Error(Code.TOO_LARGE, str(error))
             )
             if entry:
                 self._journal.finished(entry, smaller)

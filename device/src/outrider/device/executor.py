@@ -30,7 +30,7 @@ from outrider.schema import (
 )
 from outrider.schema.messages import DEFAULT_EXPIRY
 
-from .admission import Admission, Registration, Situation
+from .admission import Admission, Registration, Situation, is_expired
 from .job import Job, RunningJob
 from .journal import Entry, Journal, Key, Stage, digest
 from .threads import call_from_any_thread, run_in_daemon_thread
@@ -65,6 +65,7 @@ class _Execution:
         "encoding",
         "ended",
         "entry",
+        "expires",
         "fraction",
         "job",
         "key",
@@ -90,6 +91,7 @@ class _Execution:
         self.fraction: float | None = None
         self.text: str | None = None
         self.timeout: float | None = None
+        self.expires: float | None = None
         self.job: Job | None = None
         self.task: asyncio.Task[None] | None = None
         self.accepted: asyncio.TimerHandle | None = None
@@ -184,7 +186,7 @@ class Executor:
         if registration.inline:
             self._run_inline(execution, registration, arguments)
         else:
-            self._start(execution, registration, arguments, command.timeout)
+            self._start(execution, registration, arguments, command)
 
     def knows(self, command: Command, requester: str) -> bool:
         """Whether this very command came before."""
@@ -218,10 +220,11 @@ class Executor:
             self._done(execution, value)
 
     def _start(
-        self, execution: _Execution, registration: Registration, arguments: dict[str, Any], timeout: float | None
+        self, execution: _Execution, registration: Registration, arguments: dict[str, Any], command: Command
     ) -> None:
-        bounds = [bound for bound in (timeout, registration.timeout) if bound is not None]
+        bounds = [bound for bound in (command.timeout, registration.timeout) if bound is not None]
         execution.timeout = min(bounds, default=None)
+        execution.expires = command.expires
         self._executions[execution.key] = execution
         loop = asyncio.get_running_loop()
         call = partial(registration.function, **arguments)
@@ -264,6 +267,9 @@ class Executor:
 
     async def _in_thread(self, execution: _Execution, call: Callable[[], object]) -> object:
         async with self._slots:
+            if is_expired(execution.expires, self._clock()):
+                self._end(execution, Status.EXPIRED, error=Error("", "expired while it waited for a thread"))
+                return None
             self._mark_started(execution)
             finished = run_in_daemon_thread(call, name=f"{execution.command} {execution.key.id}")
             try:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Raw
@@ -69,21 +69,23 @@ class Invocation:
         self.devices = tuple(dict.fromkeys(devices))
         self.results: dict[str, Result] = {}
         self.accepted: set[str] = set()
+        self._missing = dict.fromkeys(self.devices)
         self._refused: BaseException | None = None
         for each in sent:
             each.add_done_callback(self._sent)
         self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
 
     @property
-    def missing(self) -> list[str]:
+    def missing(self) -> KeysView[str]:
         """The devices of the target set without a final answer, in the order of the set."""
-        return [device for device in self.devices if device not in self.results]
+        return self._missing.keys()
 
     def take(self, reply: Reply) -> None:
         """Note an answer. The invoker calls it."""
-        if reply.device in self.devices and reply.device not in self.results:
+        if reply.device in self._missing:
             if isinstance(reply.message, Result):
                 self.results[reply.device] = reply.message
+                del self._missing[reply.device]
                 self.accepted.discard(reply.device)
             else:
                 self.accepted.add(reply.device)

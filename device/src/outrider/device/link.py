@@ -314,7 +314,8 @@ class Link:
         if self._socket.pending():
             self._socket.hold()
             self._loop.call_soon(self._continue)
-        self._write_soon()
+        if not self._writing:  # nothing to say, so no turn of the loop for it
+            self._socket.flush()
 
     def _continue(self) -> None:
         self._socket.release()

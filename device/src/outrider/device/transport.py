@@ -18,11 +18,17 @@ from .address import Address
 _IPPROTO_TCP: Final = socket.IPPROTO_TCP
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 _TLS_SHUTDOWN = 1.0
+_BUFFER, _LARGEST_BUFFER = 4096, 65_536
+"""Bytes that one read takes. It begins small, for there may be thousands of connections, and doubles when it was full.
+
+It is kept from read to read: an `asyncio.Protocol` gets 256 KiB from the kernel and gives them back at each one, which
+took a tenth of a round trip's time on either side.
+"""
 _SECOND_FAMILY = 0.25
 """Seconds until the next of a host's addresses is tried beside one that does not answer (RFC 8305)."""
 
 
-class BufferedSocket(asyncio.Protocol):
+class BufferedSocket(asyncio.BufferedProtocol):
     """An open connection in the shape of a non-blocking socket.
 
     The owner sets `on_data` (bytes have come), `on_lost` (the connection has ended, with the exception if there was
@@ -38,6 +44,7 @@ class BufferedSocket(asyncio.Protocol):
         """Done when the connection has ended on both sides."""
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
+        self._arriving = memoryview(bytearray(_BUFFER))
         self._received = b""
         self._position = 0
         self._unsent: list[bytes | bytearray] = []
@@ -116,30 +123,37 @@ class BufferedSocket(asyncio.Protocol):
         """Do nothing: this socket never blocks."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Part of asyncio.Protocol."""
+        """Part of asyncio.BaseProtocol."""
         self._transport = cast("asyncio.Transport", transport)
         self._socket = cast("socket.socket | None", transport.get_extra_info("socket"))
         if self._socket is not None:
             self._socket.setsockopt(_IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def data_received(self, data: bytes) -> None:
-        """Part of asyncio.Protocol."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Part of asyncio.BufferedProtocol."""
+        return self._arriving
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Part of asyncio.BufferedProtocol."""
+        data = bytes(self._arriving[:nbytes])
+        if nbytes == len(self._arriving) < _LARGEST_BUFFER:
+            self._arriving = memoryview(bytearray(2 * nbytes))
         # paho keeps partial packets itself, so the buffer is empty here but for the time before `on_data` is set.
-        self._received = self._received[self._position :] + data if self.pending() else bytes(data)
+        self._received = self._received[self._position :] + data if self.pending() else data
         self._position = 0
         self.on_data()
 
     def pause_writing(self) -> None:
-        """Part of asyncio.Protocol."""
+        """Part of asyncio.BaseProtocol."""
         self.writable = False
 
     def resume_writing(self) -> None:
-        """Part of asyncio.Protocol."""
+        """Part of asyncio.BaseProtocol."""
         self.writable = True
         self.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Part of asyncio.Protocol."""
+        """Part of asyncio.BaseProtocol."""
         self._transport = self._socket = None
         self._unsent.clear()
         if not self.closed.done():

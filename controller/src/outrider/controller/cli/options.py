@@ -31,7 +31,7 @@ NameOption = Annotated[
     typer.Option(
         "--as",
         metavar="NAME",
-        help="Who asks; else OUTRIDER_NAME, else the broker's user name, else user-host.",
+        help="Who asks; else the broker's user name, else OUTRIDER_NAME, else user-host.",
         show_default=False,
     ),
 ]

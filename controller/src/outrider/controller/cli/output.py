@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
-from outrider.controller.fleet import value_of
+from outrider.controller.dispatch import value_of
 from outrider.device import Reply
 from outrider.device.builtin import RESERVED
 from outrider.schema import About, Progress, Result, State, Status

@@ -79,7 +79,7 @@ def send(
 
     Exit codes: 0 all done, 1 some target not done, 2 usage, 3 broker unreachable.
 
-    Examples:
+    For example:
 
     outrider send lamp-1 ping
 
