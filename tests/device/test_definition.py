@@ -1,8 +1,11 @@
+import asyncio
+
 import pytest
 
 from outrider import device
 from outrider.device import Device, calculate
 from outrider.schema import InvalidCommand, InvalidName
+from tests.brokers import BrokerUnderTest
 
 
 def test_command_decorator_leaves_the_function_as_it_is() -> None:
@@ -86,3 +89,9 @@ def test_public_names_of_the_package() -> None:
         ]
     )
     assert all(hasattr(device, name) for name in device.__all__)
+
+
+async def test_stop_before_serving_has_begun_ends_it_at_once(broker: BrokerUnderTest, prefix: str) -> None:
+    lamp = Device("lamp-1")
+    lamp.stop()
+    assert await asyncio.wait_for(lamp.serve(broker.address, prefix=prefix), 5)

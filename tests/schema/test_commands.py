@@ -107,7 +107,8 @@ def test_number_that_is_not_finite_is_refused(value: float) -> None:
     def take(x: float, deep: dict[str, list[Point]]) -> None: ...
 
     spec = CommandSpec(take)
-    for args in ({"x": value, "deep": {}}, {"x": 1, "deep": {"a": [{"x": 1, "y": value}]}}):
+    wrong: list[dict[str, object]] = [{"x": value, "deep": {}}, {"x": 1, "deep": {"a": [{"x": 1, "y": value}]}}]
+    for args in wrong:
         with pytest.raises(InvalidArguments, match="not a finite number"):
             spec.arguments(given_as(args, Encoding.MSGPACK), Encoding.MSGPACK)
 
@@ -196,7 +197,7 @@ def unresolved(x: "NoSuchType") -> None:  # type: ignore[name-defined]  # noqa: 
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (no_annotation, "'x' has no annotation"),
+        (cast("Callable[..., object]", no_annotation), "'x' has no annotation"),
         (star, "instead of"),
         (stars, "instead of"),
         (positional_only, "positional only"),

@@ -28,6 +28,7 @@ class Device(Definition):
     """
 
     _endpoint: Endpoint | None = None
+    _stopped = False
 
     async def serve(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
         """Connect and serve until terminated; without a broker keep trying.
@@ -39,13 +40,20 @@ class Device(Definition):
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         self._endpoint = Endpoint(self, Address.parse(broker), prefix=prefix)
+        if self._stopped:
+            self._endpoint.stop()
         try:
             return await self._endpoint.run()
         finally:
             self._endpoint = None
+            self._stopped = False
 
     def stop(self) -> None:
-        """End `serve` as SIGTERM does: cleanly, and to come back with the present status."""
+        """End `serve` as SIGTERM does: cleanly, and to come back with the present status.
+
+        Before `serve` has begun it makes the next one end at once.
+        """
+        self._stopped = True
         if self._endpoint:
             self._endpoint.stop()
 

@@ -8,7 +8,8 @@ import json
 import unicodedata
 from typing import Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 _ESCAPED: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS: Final = "\u200c\u200d"  # harmless, and scripts and emoji need them
@@ -46,3 +47,8 @@ def _is_control(char: str) -> bool:
 def _escape(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def show(console: Console, shown: RenderableType) -> None:
+    """Print text as long as it is, so that a terminal folds it, and tables as wide as there is room."""
+    console.print(shown, soft_wrap=isinstance(shown, Text))
