@@ -194,16 +194,16 @@ def unresolved(x: "NoSuchType") -> None:  # type: ignore[name-defined]  # noqa: 
     raise NotImplementedError
 
 
-@pytest.mark.parametrize(
-    ("function", "words"),
-    [
-        (cast("Callable[..., object]", no_annotation), "'x' has no annotation"),
-        (star, "instead of"),
-        (stars, "instead of"),
-        (positional_only, "positional only"),
-        (unresolved, "cannot be resolved"),
-    ],
-)
+UNCLEAR: list[tuple[Callable[..., object], str]] = [
+    (no_annotation, "'x' has no annotation"),
+    (star, "instead of"),
+    (stars, "instead of"),
+    (positional_only, "positional only"),
+    (unresolved, "cannot be resolved"),
+]
+
+
+@pytest.mark.parametrize(("function", "words"), UNCLEAR)
 def test_signature_that_does_not_say_enough_is_refused(function: Callable[..., object], words: str) -> None:
     with pytest.raises(InvalidCommand, match=words):
         CommandSpec(function)

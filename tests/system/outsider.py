@@ -1,5 +1,6 @@
 """Somebody who speaks to a device with hand-made bytes, and hears everything under its prefix."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,12 @@ class Outsider:
         assert isinstance(value, dict)
         return value
 
+    async def dropped(self, expected: Mapping[str, int]) -> None:
+        """Return once the device has dropped so many, by reason: it may hear two topics in either order."""
+        async with asyncio.timeout(5):
+            while (await self.stats())["dropped"] != expected:
+                pass
+
     async def provoke(
         self,
         payload: Payload,
@@ -146,10 +153,7 @@ class Outsider:
         expected = dict(before)
         if dropped is not None:
             expected[dropped] = expected.get(dropped, 0) + 1
-            # What it was told on two topics a device may hear in either order.
-            for _ in range(100):
-                if (await self.stats())["dropped"] == expected:
-                    break
+            await self.dropped(expected)
         ping = await self.ask("ping", id=f"probe-{secrets.token_hex(6)}")
         assert ping["status"] == "done"
         assert (await self.stats())["dropped"] == expected
