@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -96,6 +96,7 @@ class Peer:
         self._connect_properties = _new_properties(
             PacketTypes.CONNECT, SessionExpiryInterval=session_expiry or None, ReceiveMaximum=receive_maximum
         )
+        self._used = False
         self._acks: dict[tuple[str, int], asyncio.Future[Sequence[ReasonCode]]] = {}
         self._early: dict[tuple[str, int], Sequence[ReasonCode]] = {}
         self._changed: asyncio.Event
@@ -165,13 +166,22 @@ class Peer:
         timeout: float = 10.0,
     ) -> Sequence[ReasonCode]:
         """Subscribe and return the broker's reason codes, one for each filter."""
-        if self._is_5:
-            options = SubscribeOptions(qos, retainAsPublished=retain_as_published, retainHandling=retain_handling)
-            code, mid = self._client.subscribe([(name, options) for name in filters])
-        else:
-            code, mid = self._client.subscribe([(name, qos) for name in filters])
+        options = SubscribeOptions(qos, retainAsPublished=retain_as_published, retainHandling=retain_handling)
+
+        def subscribe() -> tuple[MQTTErrorCode, int | None]:
+            if self._is_5:
+                return self._client.subscribe([(name, options) for name in filters])
+            return self._client.subscribe([(name, qos) for name in filters])
+
+        code, mid = subscribe()
+        if code == mqtt.MQTT_ERR_NO_CONN and not self._used:
+            # rumqttd rarely closes a connection at its very beginning, made in the moment when another ended.
+            await asyncio.to_thread(self._client.loop_stop)
+            await self.connect(timeout)
+            code, mid = subscribe()
         assert code == mqtt.MQTT_ERR_SUCCESS, code
         assert mid is not None
+        self._used = True
         return await self._acknowledged("subscribe", mid, timeout)
 
     async def unsubscribe(self, *filters: str, timeout: float = 10.0) -> None:

@@ -48,9 +48,7 @@ def launch(broker: BrokerUnderTest, prefix: str, unique: str, spawn: Processes) 
     """Start a device of the test's own, an ordinary one with ping and calculate unless arguments say MODULE:NAME."""
     own = prefix
 
-    def start(
-        *arguments: str, id: str | None = None, prefix: str | None = None, version: str = "5"
-    ) -> RunningDevice:
+    def start(*arguments: str, id: str | None = None, prefix: str | None = None, version: str = "5") -> RunningDevice:
         id, prefix = id or f"device-{unique}", own if prefix is None else prefix
         address = broker.address_for(version)
         process = run_device(spawn, *arguments, "--id", id, address=address, prefix=prefix)
@@ -77,7 +75,7 @@ async def meet(connect: Connect) -> AsyncIterator[Meet]:
 
     yield connected
     for outsider in outsiders:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, TimeoutError):
             await outsider.send(b"", topic=outsider.device.topic("result", outsider.name), retain=True)
 
 
@@ -102,9 +100,7 @@ async def outsider(bench: RunningDevice, meet: Meet) -> AsyncIterator[Outsider]:
 
 
 @pytest_asyncio.fixture(params=[("5", "json"), ("5", "msgpack"), ("3.1.1", "json"), ("3.1.1", "msgpack")], ids="-".join)
-async def each_outsider(
-    bench: RunningDevice, meet: Meet, request: pytest.FixtureRequest
-) -> AsyncIterator[Outsider]:
+async def each_outsider(bench: RunningDevice, meet: Meet, request: pytest.FixtureRequest) -> AsyncIterator[Outsider]:
     """Outsiders at the module's device, of each protocol version and encoding."""
     version, encoding = request.param
     yield await at_ready(meet(bench, version=version, encoding=encoding))
@@ -123,15 +119,14 @@ async def listening(peer: Peer, filter: str) -> bool:
 
     hearing = asyncio.create_task(hear())
     lost = asyncio.create_task(peer.wait_disconnected(timeout=30))
-    await asyncio.wait((hearing, lost), return_when=asyncio.FIRST_COMPLETED)
-    gone = lost.done()
+    ended, _ = await asyncio.wait((hearing, lost), return_when=asyncio.FIRST_COMPLETED)
     for task in (hearing, lost):
-        if task is lost or gone:
-            task.cancel()
+        task.cancel()
     await asyncio.gather(hearing, lost, return_exceptions=True)
-    if not gone:
-        hearing.result()
-    return not gone
+    if lost in ended:
+        return False
+    hearing.result()
+    return True
 
 
 async def at_ready(meeting: Awaitable[Outsider]) -> Outsider:
@@ -139,5 +134,3 @@ async def at_ready(meeting: Awaitable[Outsider]) -> Outsider:
     outsider = await meeting
     await outsider.state("ready", timeout=10)
     return outsider
-
-

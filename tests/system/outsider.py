@@ -119,8 +119,7 @@ class Outsider:
 
     async def stats(self) -> Decoded:
         """What the device's `stats` says."""
-        value = (await self.ask("stats", id=f"probe-{secrets.token_hex(6)}"))["value"]
-        assert isinstance(value, dict)
+        value: Decoded = (await self.ask("stats", id=f"probe-{secrets.token_hex(6)}"))["value"]
         return value
 
     async def dropped(self, expected: Mapping[str, int]) -> None:
@@ -161,8 +160,11 @@ class Outsider:
         others = [
             message
             for message in self.peer.messages[count:]
-            if message.topic not in (topic, self.cmd) and not str(decoded(message.payload).get("id")).startswith("probe-")
+            if message.topic not in (topic, self.cmd)
+            and not str(decoded(message.payload).get("id")).startswith("probe-")
         ]
-        expected_topics: Sequence[str] = [] if answer is None else [answer_topic or self.device.topic("result", self.name)]
+        expected_topics: Sequence[str] = (
+            [] if answer is None else [answer_topic or self.device.topic("result", self.name)]
+        )
         assert [message.topic for message in others] == expected_topics, others
         return result

@@ -273,7 +273,11 @@ async def test_clock_of_the_requester_may_be_half_a_minute_behind(outsider: Outs
 
 async def test_expires_over_a_week_after_issued_is_an_invalid_message(outsider: Outsider) -> None:
     now, week = time.time(), 7 * 86_400
-    for times in ({"issued": now, "expires": now + week + 1}, {"expires": now + week + 60}, {"issued": 0, "expires": now}):
+    for times in (
+        {"issued": now, "expires": now + week + 1},
+        {"expires": now + week + 60},
+        {"issued": 0, "expires": now},
+    ):
         id = secrets.token_hex(4)
         result = await outsider.provoke({"id": id, "command": "ping", **times}, answer=id)
         assert (result["status"], result["error"]["code"]) == ("rejected", "invalid-message")

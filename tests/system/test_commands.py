@@ -234,7 +234,15 @@ async def test_stop_lets_running_jobs_finish_and_cancels_those_that_wait(outside
 
 async def test_readiness_is_judged_at_receipt_in_order(outsider: Outsider, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    batch = [("stop", None), ("mark", "a"), ("start", None), ("mark", "b"), ("stop", None), ("mark", "c"), ("start", None)]
+    batch = [
+        ("stop", None),
+        ("mark", "a"),
+        ("start", None),
+        ("mark", "b"),
+        ("stop", None),
+        ("mark", "c"),
+        ("start", None),
+    ]
     names = [secrets.token_hex(4) for _ in batch]
     for id, (command, word) in zip(names, batch, strict=True):
         args = {} if word is None else {"args": [str(marks), word]}
@@ -290,6 +298,21 @@ async def test_plain_function_that_ignores_cancel_keeps_its_slot_until_it_return
     assert (await outsider.result(waiting))["status"] == "done"
 
 
+async def test_job_that_waits_for_a_thread_past_its_expires_is_expired(outsider: Outsider, tmp_path: Path) -> None:
+    until = tmp_path / "until"
+    for _ in range(2):
+        await outsider.start("stubborn", [str(until)])
+    expires = time.time() - 29.7  # the clocks may differ by 30 s
+    id = await outsider.start("hold", [0], expires=expires)
+    await outsider.running(id)
+    while (await outsider.ask("stats"))["value"]["clock"] <= expires + 30:
+        assert not outsider.results(id)
+    until.touch()
+    result = await outsider.result(id)
+    assert result["status"] == "expired"
+    assert "started" not in result
+
+
 async def test_async_function_that_ignores_cancel_ends_as_it_returns(outsider: Outsider, tmp_path: Path) -> None:
     until = tmp_path / "until"
     id = await outsider.start("deaf", [str(until)])
@@ -340,8 +363,8 @@ async def test_value_that_no_message_can_carry_fails(each_outsider: Outsider, ki
 async def test_command_that_raises_fails_and_the_device_goes_on(
     outsider: Outsider, where: str, kind: str, message: str
 ) -> None:
-    for timeout in ({}, {"timeout": 5}):
-        result = await outsider.ask(where, [kind], **timeout)
+    for bound in (1e9, 5):
+        result = await outsider.ask(where, [kind], timeout=bound)
         assert (result["status"], result["error"]["code"]) == ("failed", "error")
         assert message in result["error"]["message"]
         assert (await outsider.ask("ping"))["status"] == "done"

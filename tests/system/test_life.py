@@ -150,8 +150,9 @@ async def test_terminate_cancels_a_thousand_jobs_within_a_second(launch: Launch,
     assert took < 1
 
 
-@pytest.mark.parametrize("command", ["stubborn", "deaf"])
-@pytest.mark.parametrize("end", ["terminate", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("command", "end"), [("stubborn", "terminate"), ("deaf", "terminate"), ("stubborn", "SIGTERM")]
+)
 async def test_job_that_ignores_cancel_ends_interrupted_and_the_process_all_the_same(
     launch: Launch, meet: Meet, tmp_path: Path, command: str, end: str
 ) -> None:

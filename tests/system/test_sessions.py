@@ -1,5 +1,6 @@
 """Devices and brokers that come and go: sessions, their numbers, takeovers, commands held meanwhile."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.peers import Connect, Peer
 from tests.processes import Processes
 from tests.system.conftest import WORKBENCH, Launch, Meet, run_device
 from tests.system.outsider import Outsider, RunningDevice
+
 
 @pytest.fixture
 async def lamp(launch: Launch, meet: Meet) -> Outsider:
@@ -86,7 +88,7 @@ async def test_newer_session_found_at_the_start_is_overtaken(launch: Launch, mee
     assert (await lamp.ask("ping"))["status"] == "done"
 
 
-@pytest.mark.parametrize("session", [2**53, 2**64, 10**400])
+@pytest.mark.parametrize("session", [2**53 - 1, 2**53, 2**64, 10**400], ids=["last", "over", "64-bit", "400-digits"])
 async def test_session_that_no_number_can_overtake_is_replaced(lamp: Outsider, session: int) -> None:
     state = lamp.states()[-1]
     count = len(lamp.peer.messages)
@@ -94,6 +96,7 @@ async def test_session_that_no_number_can_overtake_is_replaced(lamp: Outsider, s
     await lamp.send(payload, topic=lamp.device.topic("state"), retain=True)
     healed = await lamp.state("ready", after=count + 1)
     assert healed == state
+    assert (await lamp.ask("ping"))["status"] == "done"
     lamp.encoding = "msgpack"
     assert (await lamp.ask("stats"))["value"]["session"] == state["session"]
 
@@ -116,7 +119,7 @@ async def test_two_devices_with_one_id_do_not_flood_the_broker(lamp: Outsider, l
     count = len(lamp.peer.messages)
     second = launch(WORKBENCH, id=lamp.device.id)
     await second.process.wait_for("connected", errors=True)
-    seconds = 3
+    seconds = 2
     await lamp.peer.wait_for(lambda _: len(lamp.states(after=count)) >= 2)
     with pytest.raises(AssertionError, match="no such message"):
         await lamp.peer.wait_for(lambda _: len(lamp.states(after=count)) > 150, timeout=seconds)
@@ -154,6 +157,20 @@ async def test_command_sent_while_a_killed_device_is_away_is_run_after_a_restart
     id = await lamp.start("mark", [str(marks)])
     launch(WORKBENCH, id=lamp.device.id)
     assert (await lamp.result(id, timeout=10))["status"] == "done"
+
+
+async def test_every_command_sent_around_a_restart_gets_its_result(lamp: Outsider, launch: Launch) -> None:
+    sent: list[str] = []
+    lamp.device.process.terminate()
+    while lamp.device.process.running:
+        for _ in range(20):
+            sent.append(f"job-{len(sent)}")
+            lamp.peer.send(lamp.cmd, lamp.encode({"id": sent[-1], "command": "calculate", "args": [0.05, "m"]}))
+        await lamp.peer.round_trip()
+    launch(WORKBENCH, "--max-jobs", "10000", id=lamp.device.id)
+    async with asyncio.timeout(10):
+        for id in sent:
+            await lamp.result(id)
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -277,9 +294,7 @@ async def test_device_without_a_broker_says_so_and_serves_when_it_comes(
         await broker.stop()
 
 
-async def test_device_without_a_broker_ends_on_a_signal(
-    unused_tcp_port: int, spawn: Processes, prefix: str
-) -> None:
+async def test_device_without_a_broker_ends_on_a_signal(unused_tcp_port: int, spawn: Processes, prefix: str) -> None:
     process = run_device(spawn, WORKBENCH, address=f"mqtt://127.0.0.1:{unused_tcp_port}", prefix=prefix)
     await process.wait_for("No connection", errors=True)
     began = time.monotonic()

@@ -29,7 +29,11 @@ RAISES: dict[str, BaseException] = {
 
 
 async def typed(
-    count: Annotated[int, Meta(ge=0, le=100)], ratio: float = 0.5, names: list[str] | None = None, *, exact: bool = False
+    count: Annotated[int, Meta(ge=0, le=100)],
+    ratio: float = 0.5,
+    names: list[str] | None = None,
+    *,
+    exact: bool = False,
 ) -> dict[str, object]:
     """Return the arguments."""
     return {"count": count, "ratio": ratio, "names": names, "exact": exact}

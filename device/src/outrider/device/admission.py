@@ -101,6 +101,6 @@ class Admission:
         return None
 
 
-def is_expired(expires: float | None, now: float) -> bool:
+def is_expired(expires: float, now: float) -> bool:
     """Whether a command must not start any more: `expires` lies more than the clock tolerance before `now`."""
-    return expires is not None and now - expires > CLOCK_TOLERANCE
+    return now - expires > CLOCK_TOLERANCE

@@ -33,6 +33,7 @@ from outrider.schema import (
     encoding_of,
 )
 from outrider.schema import Command as CommandMessage
+from outrider.schema.messages import MAX_SESSION
 
 from .address import Address
 from .admission import Registration
@@ -85,7 +86,8 @@ class Endpoint:
             definition.id,
             groups=frozenset(definition.groups),
             commands=registrations,
-            status=lambda: self._lifecycle.status,
+            # What still comes while this process ends must not start: nobody would give its result.
+            status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._answer,
             clock=clock,
@@ -213,11 +215,11 @@ class Endpoint:
         except InvalidMessage:
             self._publish_state(self._lifecycle.status)
             return
-        if state.session > self._session and state.session not in self._own_sessions:
+        if self._session < state.session < MAX_SESSION and state.session not in self._own_sessions:
             logger.warning("%s: a newer session stands in its state; reconnecting with a higher one", self._device.id)
             self._foreign_session = state.session
             self._connection.reconnect()
-        elif not message.retain and (state.session < self._session or state.status == "lost"):
+        elif not message.retain and (state.session != self._session or state.status == "lost"):
             # Not for the copy that a subscription brings: each connect publishes the state anyway.
             self._publish_state(self._lifecycle.status)
 

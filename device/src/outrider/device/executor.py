@@ -91,7 +91,7 @@ class _Execution:
         self.fraction: float | None = None
         self.text: str | None = None
         self.timeout: float | None = None
-        self.expires: float | None = None
+        self.expires = 0.0
         self.job: Job | None = None
         self.task: asyncio.Task[None] | None = None
         self.accepted: asyncio.TimerHandle | None = None
@@ -224,7 +224,7 @@ class Executor:
     ) -> None:
         bounds = [bound for bound in (command.timeout, registration.timeout) if bound is not None]
         execution.timeout = min(bounds, default=None)
-        execution.expires = command.expires
+        execution.expires = execution.received + DEFAULT_EXPIRY if command.expires is None else command.expires
         self._executions[execution.key] = execution
         loop = asyncio.get_running_loop()
         call = partial(registration.function, **arguments)

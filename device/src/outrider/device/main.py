@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = _device(options)
         stopped = asyncio.run(_serve(device, options.broker, options.prefix))
     except OutriderError as error:
+        print(f"outrider-device: {error}", file=sys.stderr)  # noqa: T201 - to whoever started it
         sys.exit(1 if not isinstance(error, UsageError | ValueError | TypeError) else 2)
     sys.exit(0 if stopped else 1)
 
@@ -93,6 +94,8 @@ def _device(options: argparse.Namespace) -> Device:
     if options.ready:
         device.initial = "ready"
     if options.max_jobs is not None:
+        if options.max_jobs < 1:
+            raise UsageError(f"--max-jobs {options.max_jobs}: a device takes on at least one job")
         device.max_jobs = options.max_jobs
     device.groups = tuple(dict.fromkeys((*device.groups, *(check_name(name, "group") for name in options.group))))
     device.pools = tuple(dict.fromkeys((*device.pools, *(check_name(name, "pool") for name in options.pool))))

@@ -23,6 +23,9 @@ DEFAULT_EXPIRY = 300.0
 MAX_EXPIRY = 7 * 86400.0
 """Seconds that `expires` may lie after `issued`."""
 
+MAX_SESSION = 2**53 - 1
+"""The greatest session number: the last that every JSON reader takes exactly. The clock reaches it in 2255."""
+
 
 class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
     """What a requester asks a device to do. Only `command` is required, so that a person can type one.
@@ -93,7 +96,7 @@ class State(Struct, frozen=True, kw_only=True):
 
     device: Name
     status: Literal["unready", "ready", "terminated", "lost"]
-    session: Annotated[int, Meta(ge=0)]
+    session: Annotated[int, Meta(ge=0, le=MAX_SESSION)]
     since: Time
     groups: list[Name] = []
     pools: list[Name] = []
