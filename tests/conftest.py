@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from outrider.controller.broker import BrokerProcess, start_broker
 from tests.brokers import SHARED, STARTED, BrokerUnderTest, external, kind_or_skip, started
 from tests.peers import Connect
 from tests.processes import Processes
+
+
+def pytest_configure() -> None:
+    """Take SIGINT: where tests run in the background it is ignored, and what they start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

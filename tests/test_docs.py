@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate
-from outrider.device.builtin import RESERVED
+from outrider.device import RESERVED
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import CONDITIONS, MAX_DEPTH, MAX_SIZE, Command, Kind, Progress, Result, State, Status, Topics
 from tests.processes import Processes, Spawned

@@ -53,6 +53,9 @@ def read(command: str, *words: str) -> object:
     [
         pytest.param("calculate", ["5", "two words"], [5, "two words"], id="by position"),
         pytest.param("calculate", ["x=5", "msg=two words"], {"x": 5, "msg": "two words"}, id="by name"),
+        pytest.param("calculate", ["5", "msg=hi"], {"x": 5, "msg": "hi"}, id="by position, then by name"),
+        pytest.param("paint", ["green", "wet=true", "times=3"], {"colour": "green", "wet": True, "times": 3}, id="both"),
+        pytest.param("walk", ["[1]", 'tags={"a": 2}'], {"path": [1], "tags": {"a": 2}}, id="an array, then by name"),
         pytest.param("calculate", ["msg=a=b", "x=1"], {"msg": "a=b", "x": 1}, id="a value with an equals sign"),
         pytest.param("calculate", ["0", "a=b"], [0, "a=b"], id="text with an equals sign"),
         pytest.param("calculate", ['{"x": 5, "msg": "m"}'], {"x": 5, "msg": "m"}, id="a JSON object"),
@@ -101,7 +104,12 @@ def test_words_are_read_by_the_schema(command: str, words: list[str], expected: 
         pytest.param("calculate", ["y=5"], "y", "unknown argument 'y': calculate takes x, msg", id="unknown"),
         pytest.param("calculate", ["x=1", "x=2", "msg=m"], "x", "given twice", id="twice"),
         pytest.param("calculate", ["1", "m", "2"], None, "3 arguments are too many", id="too many"),
-        pytest.param("calculate", ["1", "msg=m"], None, "msg= is by name, others are by position", id="mixed"),
+        pytest.param("calculate", ["1", "x=2"], "x", "given twice", id="by position and by name"),
+        pytest.param("calculate", ["1", "msg=m", "msg=n"], "msg", "given twice", id="twice behind one by position"),
+        pytest.param("calculate", ["1", "msg=m", "y=2"], "y", "unknown argument 'y'", id="unknown behind known"),
+        pytest.param("calculate", ["msg=m", "1"], None, "'1' has no name and stands behind", id="position behind name"),
+        pytest.param("calculate", ["1", "m", "2", "x=1"], None, "3 arguments by position are too", id="too many, named"),
+        pytest.param("paint", ["green", "wet=maybe"], "wet", "not of type 'boolean'", id="ill-typed behind position"),
         pytest.param("calculate", ["{x: 5}"], None, "is not JSON", id="no JSON"),
         pytest.param("calculate", ["{" * 100_000], None, "is not JSON", id="no JSON, deep"),
         pytest.param("calculate", ["1", "\udcff"], None, "not UTF-8", id="bytes that are no text"),
@@ -166,8 +174,8 @@ values: dict[str, st.SearchStrategy[object]] = {
 def test_what_was_typed_arrives_as_it_was_meant(meant: dict[str, object]) -> None:
     spec = SPECS["calculate"]
     x, msg = json.encode(meant["x"]).decode(), str(meant["msg"])
-    for words in ([x, msg], [f"x={x}", f"msg={msg}"], [json.encode(meant).decode()]):
-        if words == [x, msg] and msg.startswith(("x=", "msg=")):
+    for words in ([x, msg], [x, f"msg={msg}"], [f"x={x}", f"msg={msg}"], [json.encode(meant).decode()]):
+        if words[-1] == msg and msg.startswith(("x=", "msg=")):
             continue
         arguments = parse(words, spec.about(), "calculate")
         assert spec.arguments(Raw(json.encode(arguments)), Encoding.JSON) == meant

@@ -83,6 +83,15 @@ USAGE_ERRORS = {
     "misspelt option": (["lamp-1", "ping", "--wiat", "5"], "--wiat"),
     "ill-typed option": (["lamp-1", "ping", "--wait", "soon"], "--wait"),
     "option out of range": (["lamp-1", "ping", "--wait", "0"], "--wait"),
+    "endless wait": (["lamp-1", "ping", "--wait", "inf"], "inf is not in the range"),
+    "a wait that is no number": (["lamp-1", "ping", "--wait", "nan"], "nan is not in the range"),
+    "a timeout over what a message can say": (["lamp-1", "ping", "--timeout", "1e10"], "1e10 is not in the range"),
+    "endless timeout": (["lamp-1", "ping", "--timeout", "inf"], "inf is not in the range"),
+    "a timeout that is no number": (["lamp-1", "ping", "--timeout", "nan"], "nan is not in the range"),
+    "empty command": (["lamp-1", ""], "the command's name has 0 characters"),
+    "command too long": (["lamp-1", "x" * 129], "129 characters"),
+    "by position behind by name": (["lamp-1", "calculate", "msg=hi", "5"], "'5' has no name"),
+    "by position and by name": (["lamp-1", "calculate", "5", "x=5"], "argument 'x' is given twice"),
     "malformed requester": (["lamp-1", "ping", "--as", "a/b"], "'a/b' is not well formed"),
     "malformed prefix": (["lamp-1", "ping", "--prefix", "a b"], "'a b' is not well formed"),
     "malformed broker": (["lamp-1", "ping", "--broker", "nonsense:"], "nonsense:"),
@@ -303,6 +312,7 @@ async def test_a_command_to_one_device_prints_one_line(cli: Cli) -> None:
     "words",
     [
         pytest.param(["x=0", "msg=two words"], id="by name"),
+        pytest.param(["0", "msg=two words"], id="by position, then by name"),
         pytest.param(['{"x": 0, "msg": "two words"}'], id="a JSON object"),
         pytest.param(['[0, "two words"]'], id="a JSON array"),
         pytest.param(["-0", "two words"], id="a number with a sign"),
@@ -319,6 +329,11 @@ async def test_options_may_follow_the_arguments(cli: Cli) -> None:
     ended = await cli("send", "lamp-1", "ping", "--wait", "5", "--json")
     assert ended.code == 0
     assert isinstance(ended.json[0]["value"], int)
+
+
+async def test_a_wait_longer_than_a_command_may_be_good_is_taken(cli: Cli) -> None:
+    ended = await cli("send", "lamp-1", "ping", "--wait", "1000000")
+    assert (ended.code, ended.errors) == (0, "")
 
 
 async def test_after_a_double_dash_everything_is_an_argument(cli: Cli) -> None:

@@ -1,15 +1,20 @@
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from msgspec import UNSET, Raw, ValidationError
+from msgspec import UNSET, Raw, ValidationError, json
 
+from outrider import controller
 from outrider.controller import Dispatch, Fleet, value_of
+from outrider.controller.broker import BrokerProcess
 from outrider.device import Device, Job, Reply, calculate
 from outrider.schema import (
+    About,
     BrokerUnreachable,
     Code,
     CommandFailed,
@@ -18,6 +23,7 @@ from outrider.schema import (
     Result,
     Status,
     UnknownTarget,
+    digest_of,
 )
 from tests.brokers import BrokerUnderTest
 from tests.peers import Connect, Peer
@@ -72,6 +78,10 @@ async def until(fleet: Fleet, condition: Callable[[], bool]) -> None:
 async def all_of(dispatch: Dispatch) -> list[Reply]:
     async with asyncio.timeout(20):
         return [reply async for reply in dispatch]
+
+
+def words(result: Result) -> str:
+    return result.error.message if result.error else ""
 
 
 def statuses(dispatch: Dispatch) -> dict[str, Status]:
@@ -169,6 +179,40 @@ async def test_a_lost_device_is_queued_and_holds_up_nobody(
             assert statuses(dispatch) == {"lamp-1": Status.DONE, "lamp-2": Status.QUEUED}
 
 
+async def test_what_the_broker_has_not_acknowledged_is_said_so(
+    restartable_broker: BrokerProcess, prefix: str, connect: Connect
+) -> None:
+    peer = await connect(Peer(restartable_broker.address))
+    for number in (1, 2):
+        there = {"device": f"lamp-{number}", "status": "ready", "session": 1, "since": 0, "groups": ["kitchen"]}
+        await peer.publish(f"{prefix}/devices/lamp-{number}/state", there, retain=True)
+    async with Fleet(restartable_broker.address, requester="tester", prefix=prefix) as fleet:
+        taken = fleet.dispatch("lamp-1", "ping", wait=0.3)
+        await all_of(taken)
+        os.kill(restartable_broker.pid, signal.SIGSTOP)
+        try:
+            dispatches = [fleet.dispatch(target, "ping", wait=0.3) for target in ("lamp-1", "@kitchen")]
+            for dispatch in dispatches:
+                await all_of(dispatch)
+        finally:
+            os.kill(restartable_broker.pid, signal.SIGCONT)
+    assert {device: words(result) for device, result in taken.outcomes.items()} == {
+        "lamp-1": "sent, not taken yet; the device is ready; it may still run"
+    }
+    for dispatch in dispatches:
+        assert set(statuses(dispatch).values()) == {Status.QUEUED}
+        assert {words(result) for result in dispatch.outcomes.values()} == {
+            "the broker has not acknowledged it; the device is ready; it may still run"
+        }
+
+
+async def test_a_wait_of_more_than_a_week_is_kept_to(broker: BrokerUnderTest, prefix: str, open_fleet: Open) -> None:
+    async with serving(broker, prefix, lamp("lamp-1")), open_fleet() as fleet:
+        dispatch = fleet.dispatch("lamp-1", "calculate", [0.1, "hi"], wait=1e6)
+        await all_of(dispatch)
+        assert statuses(dispatch) == {"lamp-1": Status.DONE}
+
+
 async def test_a_terminated_device_is_offline_and_nothing_is_sent_to_it(
     broker: BrokerUnderTest, prefix: str, open_fleet: Open, connect: Connect
 ) -> None:
@@ -208,9 +252,36 @@ async def test_two_processes_of_one_requester_each_get_their_own(
         assert values == ["one", "two"]
 
 
+def blink() -> None: ...
+
+
+async def test_a_device_that_claims_the_digest_of_others_does_not_speak_for_them(
+    broker: BrokerUnderTest, prefix: str, open_fleet: Open, connect: Connect
+) -> None:
+    peer = await connect(Peer(broker.address))
+    honest, lie = About(versions={"outrider": "1"}, commands={}), About(versions={"outrider": "666"}, commands={})
+    for device in ("a-liar", "b-silent", "lamp-1", "lamp-2"):
+        state = {"device": device, "status": "ready", "session": 1, "since": 0, "about": digest_of(honest)}
+        await peer.publish(f"{prefix}/devices/{device}/state", state, retain=True)
+        if device != "b-silent":
+            about = json.encode(lie if device == "a-liar" else honest)
+            await peer.publish(f"{prefix}/devices/{device}/about", about, retain=True)
+    async with open_fleet() as fleet:
+        claimed = await fleet.abouts(["a-liar", "lamp-1", "lamp-2"], wait=5)
+        assert claimed == {"a-liar": lie, "lamp-1": honest, "lamp-2": honest}
+    async with open_fleet() as fleet:
+        assert await fleet.abouts(["b-silent", "lamp-1"], wait=0.5) == {"lamp-1": honest}
+    async with open_fleet() as fleet:
+        assert set(await fleet.abouts(["lamp-1", "lamp-2", "a-liar"])) == {"lamp-1", "lamp-2", "a-liar"}
+        assert fleet.roster.about("lamp-2") is None
+
+
 async def test_like_devices_share_one_about(broker: BrokerUnderTest, prefix: str, open_fleet: Open) -> None:
     plain = Device("oven-1")
-    async with serving(broker, prefix, lamp("lamp-1"), lamp("lamp-2"), plain), open_fleet() as fleet:
+    lamps = lamp("lamp-1"), lamp("lamp-2")
+    for each in lamps:
+        each.command(name="blink", timeout=3)(blink)
+    async with serving(broker, prefix, *lamps, plain), open_fleet() as fleet:
         abouts = await fleet.abouts(["lamp-1", "lamp-2", "oven-1"])
         assert abouts["lamp-1"] is abouts["lamp-2"]
         assert "divide" in abouts["lamp-1"].commands
@@ -239,6 +310,11 @@ async def test_no_broker_is_told_at_once() -> None:
         with pytest.raises(BrokerUnreachable, match=f"127.0.0.1:{port}"):
             async with Fleet(f"mqtt://127.0.0.1:{port}"):
                 pass
+
+
+def test_public_names_of_the_package() -> None:
+    assert sorted(controller.__all__) == ["Dispatch", "Fleet", "Roster", "Targets", "resolve", "value_of"]
+    assert all(hasattr(controller, name) for name in controller.__all__)
 
 
 def test_a_value_is_decoded_as_asked() -> None:

@@ -65,7 +65,10 @@ def test_name_that_is_not_well_formed_is_refused(where: str) -> None:
 def test_public_names_of_the_package() -> None:
     assert sorted(device.__all__) == sorted(
         [
+            "DEFAULT_WAIT",
+            "RESERVED",
             "Address",
+            "Arguments",
             "Connection",
             "Device",
             "Entry",
@@ -86,6 +89,7 @@ def test_public_names_of_the_package() -> None:
             "calculate",
             "error_of",
             "ping",
+            "run_in_daemon_thread",
         ]
     )
     assert all(hasattr(device, name) for name in device.__all__)

@@ -323,7 +323,7 @@ async def test_disconnect_waits_for_acknowledgements_within_its_bound() -> None:
         assert not last_word.exception()
         began = time.monotonic()
     assert order == [Kind.DISCONNECT]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
 
 
 async def test_end_does_not_wait_for_a_broker_that_acknowledges_nothing() -> None:
@@ -336,5 +336,5 @@ async def test_end_does_not_wait_for_a_broker_that_acknowledges_nothing() -> Non
             future = connection.publish("t", b"x")
             began = time.monotonic()
             await connection.disconnect(flush=0.2)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3
         assert isinstance(future.exception(), BrokerUnreachable)

@@ -76,6 +76,11 @@ class Bench:
         return next(result for result in self.results if result.id == id)
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 def owned_by(requester: str) -> Job:
     def ignore(*_: object) -> None: ...
 
@@ -202,6 +207,19 @@ async def test_reports_and_output_carry_a_growing_seq() -> None:
     ]
 
 
+async def test_long_output_comes_in_pieces_that_any_message_can_carry() -> None:
+    async def work(job: Job) -> None:
+        job.print("x" * 300_000 + "\udcff", end="")
+        job.report(text="word " * 10_000)
+
+    bench = Bench(work)
+    bench.send("work")
+    await bench.result()
+    output = "".join(each.data for each in bench.progress if each.data)
+    assert output == "x" * 300_000 + "?"
+    assert all(len(encode(each, Encoding.JSON)) < 20_000 for each in bench.progress)
+
+
 async def test_reports_of_a_plain_function_come_from_its_thread_in_order() -> None:
     def work(job: Job) -> int:
         for n in job.track(range(4)):
@@ -224,6 +242,8 @@ async def test_reports_of_a_plain_function_come_from_its_thread_in_order() -> No
         (SystemExit(3), "SystemExit: 3"),
         (KeyboardInterrupt(), "KeyboardInterrupt"),
         (TimeoutError("mine"), "TimeoutError: mine"),
+        (ValueError("bad \udcff"), "ValueError: bad ?"),
+        (Speechless(), "Speechless"),
     ],
 )
 @pytest.mark.parametrize("plain", [False, True])
@@ -416,7 +436,7 @@ async def test_thousand_jobs_are_all_cancelled_within_a_second() -> None:
     bench.send("forever", id="one-more")
     await asyncio.sleep(0)
     assert [(result.id, result.error and result.error.code) for result in bench.results] == [("one-more", Code.BUSY)]
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(3):
         assert await bench.executor.close(0.5)
     assert [result.status for result in bench.results[1:]] == [Status.CANCELLED] * 1000
 

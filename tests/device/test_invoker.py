@@ -1,23 +1,28 @@
 import asyncio
 import contextlib
+import gc
+import math
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from msgspec import Raw
 
-from outrider.device import Address, Connection, Device, Invoker, Message, error_of
-from outrider.device.invoker import Reply
+from outrider.device import Address, Connection, Device, Invoker, Message, Reply, error_of
 from outrider.schema import (
     CommandRejected,
     Encoding,
     Error,
+    InvalidName,
     NoAnswer,
+    Progress,
     Result,
     Status,
     Topics,
     encode,
 )
 from tests.brokers import BrokerUnderTest
+from tests.peers import Connect, Peer
 
 
 @contextlib.asynccontextmanager
@@ -128,6 +133,68 @@ async def test_answers_that_nobody_asked_for_are_dropped(broker: BrokerUnderTest
         invoker.receive(topic, encode(forged, Encoding.JSON))
         assert invoker.dropped == 3
         assert list(invocation.missing) == ["lamp-1"]
+
+
+@pytest.mark.parametrize(
+    ("wait", "good_for"),
+    [
+        pytest.param(0.01, 30, id="at least half a minute"),
+        pytest.param(50.0, 50, id="as long as is waited"),
+        pytest.param(1e6, 7 * 86_400, id="at most a week"),
+        pytest.param(math.inf, 7 * 86_400, id="a week for ever"),
+    ],
+)
+@pytest.mark.parametrize("how", ["call", "invoke", "invoke a group"])
+async def test_a_command_says_when_it_was_asked_and_until_when_it_is_good(
+    broker: BrokerUnderTest, prefix: str, connect: Connect, how: str, wait: float, good_for: float
+) -> None:
+    peer = await connect(Peer(broker.address))
+    await peer.subscribe(f"{prefix}/#")
+    async with asking(broker, prefix) as invoker:
+        began = time.time()
+        if how == "call":
+            asked = asyncio.create_task(invoker.call("lamp-1", "dim", wait=wait))
+            await peer.wait_for_count(1)
+            asked.cancel()
+        else:
+            invoker.invoke(["lamp-1"], "dim", group="kitchen" if how == "invoke a group" else None, expires_in=wait)
+        (message,) = await peer.wait_for_count(1)
+    assert message.topic == f"{prefix}/{'groups/kitchen' if how == 'invoke a group' else 'devices/lamp-1'}/cmd/asker"
+    command = message.json()
+    assert began <= command["issued"] <= time.time()
+    assert command["expires"] - command["issued"] == pytest.approx(good_for)
+    expiry = message.properties["MessageExpiryInterval"]
+    assert isinstance(expiry, int)
+    assert good_for - 10 <= expiry <= good_for
+
+
+@pytest.mark.parametrize("command", ["", "x" * 129])
+async def test_a_command_that_no_message_can_carry_is_not_sent(
+    broker: BrokerUnderTest, prefix: str, command: str
+) -> None:
+    async with asking(broker, prefix) as invoker:
+        with pytest.raises(InvalidName, match="1 to 128"):
+            invoker.invoke(["lamp-1"], command)
+        with pytest.raises(InvalidName, match="1 to 128"):
+            await invoker.call("lamp-1", command)
+
+
+async def test_an_invocation_that_nobody_holds_any_more_takes_no_answers(broker: BrokerUnderTest, prefix: str) -> None:
+    async with asking(broker, prefix) as invoker:
+        topics = Topics(prefix)
+        topic = topics.parse(topics.progress("lamp-1", "asker"))
+        assert topic is not None
+        invocation = invoker.invoke(["lamp-1"], "ping")
+        accepted = encode(Progress(id=invocation.id, device="lamp-1", seq=0, accepted=True), Encoding.JSON)
+        invoker.receive(topic, accepted)
+        assert (invoker.dropped, invocation.accepted) == (0, {"lamp-1"})
+        async with asyncio.timeout(5):
+            while not invocation.acknowledged("lamp-1"):
+                await asyncio.sleep(0)
+        del invocation
+        gc.collect()
+        invoker.receive(topic, accepted)
+        assert invoker.dropped == 1
 
 
 def test_error_of_a_status_without_code_names_the_status() -> None:

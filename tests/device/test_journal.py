@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from msgspec import Raw
 
 from outrider.device import Entry, Key, MemoryJournal, Stage
 from outrider.device.journal import CLOCK_TOLERANCE
@@ -49,7 +50,7 @@ class JournalMachine(RuleBasedStateMachine):
     def remembers_what_it_must(self) -> None:
         for entry in self.all:
             if self.journal.find(entry.key) is None:
-                assert entry.stage >= Stage.FINISHED
+                assert entry.stage is Stage.DELIVERED
                 assert not entry.stated or entry.expires <= self.journal.dropped_until
             else:
                 assert self.journal.find(entry.key) is entry
@@ -68,6 +69,7 @@ def test_entry_leaves_only_after_expiry_and_tolerance() -> None:
     entry = Entry(Key("r", "", "a"), b"", Encoding.JSON, expires=100.0, stated=True)
     journal.accept(entry)
     journal.finished(entry, result(entry))
+    journal.delivered(entry)
     journal.prune(100.0 + CLOCK_TOLERANCE)
     assert journal.find(entry.key) is entry
     journal.prune(100.1 + CLOCK_TOLERANCE)
@@ -75,7 +77,7 @@ def test_entry_leaves_only_after_expiry_and_tolerance() -> None:
     assert journal.dropped_until == 100.0
 
 
-def test_job_that_still_runs_stays_beyond_its_expiry() -> None:
+def test_entry_stays_beyond_its_expiry_until_its_answer_is_delivered() -> None:
     journal = MemoryJournal()
     entry = Entry(Key("r", "", "a"), b"", Encoding.JSON, expires=100.0, stated=True)
     journal.accept(entry)
@@ -83,6 +85,9 @@ def test_job_that_still_runs_stays_beyond_its_expiry() -> None:
     assert journal.find(entry.key) is entry
     journal.finished(entry, result(entry))
     journal.prune(20_000.0)
+    assert journal.find(entry.key) is entry
+    journal.delivered(entry)
+    journal.prune(30_000.0)
     assert journal.find(entry.key) is None
 
 
@@ -103,3 +108,15 @@ def test_full_journal_says_so() -> None:
     assert not journal.full
     journal.accept(Entry(Key("r", "", "a"), b"", Encoding.JSON, expires=100.0, stated=True))
     assert journal.full
+
+
+def test_journal_is_full_by_the_bytes_of_its_results_too() -> None:
+    journal = MemoryJournal(max_bytes=100)
+    entry = Entry(Key("r", "", "a"), b"", Encoding.JSON, expires=100.0, stated=True)
+    journal.accept(entry)
+    large = Result(id="a", device="d", command="c", status=Status.DONE, value=Raw(b"1" * 100), finished=1.0)
+    journal.finished(entry, large)
+    assert journal.full
+    journal.delivered(entry)
+    journal.prune(1000.0)
+    assert not journal.full

@@ -91,11 +91,11 @@ async def test_newer_session_found_at_the_start_is_overtaken(launch: Launch, mee
 @pytest.mark.parametrize("session", [2**53 - 1, 2**53, 2**64, 10**400], ids=["last", "over", "64-bit", "400-digits"])
 async def test_session_that_no_number_can_overtake_is_replaced(lamp: Outsider, session: int) -> None:
     state = lamp.states()[-1]
+    ours = next(each.payload for each in reversed(lamp.peer.messages) if each.topic == lamp.device.topic("state"))
     count = len(lamp.peer.messages)
     payload = json.dumps({**state, "session": session}).encode()
     await lamp.send(payload, topic=lamp.device.topic("state"), retain=True)
-    healed = await lamp.state("ready", after=count + 1)
-    assert healed == state
+    await lamp.peer.wait_for(lambda message: message.payload == ours, after=count)
     assert (await lamp.ask("ping"))["status"] == "done"
     lamp.encoding = "msgpack"
     assert (await lamp.ask("stats"))["value"]["session"] == state["session"]
@@ -300,4 +300,4 @@ async def test_device_without_a_broker_ends_on_a_signal(unused_tcp_port: int, sp
     began = time.monotonic()
     process.terminate()
     assert await process.wait() == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3  # the machine may be busy

@@ -2,6 +2,7 @@
 
 5 "two words"            by position
 x=5 msg="two words"      by name
+5 msg="two words"        first by position, then by name
 [5, "two words"]         JSON, also {"x": 5, "msg": "two words"}
 """
 
@@ -83,24 +84,34 @@ def parse(words: Sequence[str], about: CommandAbout | None, command: str) -> Arg
     schema: Mapping[str, object] = _schema_of(about) if about else {}
     properties = cast("dict[str, object]", schema.get("properties", {}))
     whole = _whole(words, properties, schema)
-    if whole is not None:
-        arguments = whole
-    else:
-        named = [_NAMED.fullmatch(word) for word in words]
-        if words and all(named):
-            arguments = {}
-            for each in named:
-                if each and each[1] in arguments:
-                    raise InvalidArguments(f"argument {each[1]!r} is given twice", argument=each[1])
-                if each:
-                    arguments[each[1]] = _value(each[2], properties.get(each[1]), schema)
-        elif mixed := next((each[1] for each in named if each and each[1] in properties), None):
-            raise InvalidArguments(f"{mixed}= is by name, others are by position: give all one way, or JSON")
-        else:
-            parameters = [*properties.values(), *[None] * len(words)]
-            arguments = [_value(word, parameter, schema) for word, parameter in zip(words, parameters, strict=False)]
+    arguments = _read(words, properties, schema) if whole is None else whole
     if about:
         check(arguments, about, command)
+    return arguments
+
+
+def _read(words: Sequence[str], properties: Mapping[str, object], schema: Mapping[str, object]) -> Arguments:
+    """Words by position, by name, or first the one and then the other, which the schema's order makes all named."""
+    named = [_NAMED.fullmatch(word) for word in words]
+    # Beside words by position, only the name of a parameter makes a word one by name: else it is text with a = in it.
+    count = (
+        0 if all(named) else next((at for at, each in enumerate(named) if each and each[1] in properties), len(words))
+    )
+    parameters = [*properties.values(), *[None] * count]
+    values = [_value(word, parameter, schema) for word, parameter in zip(words[:count], parameters, strict=False)]
+    if count == len(words):
+        return values
+    if count > len(properties):
+        raise InvalidArguments(f"{count} arguments by position are too many: there are {', '.join(properties)}")
+    arguments = dict(zip(properties, values, strict=False))
+    for word, each in zip(words[count:], named[count:], strict=True):
+        if each is None:
+            raise InvalidArguments(
+                f"{_short(repr(word))} has no name and stands behind one by name: write NAME= before it"
+            )
+        if each[1] in arguments:
+            raise InvalidArguments(f"argument {each[1]!r} is given twice", argument=each[1])
+        arguments[each[1]] = _value(each[2], properties.get(each[1]), schema)
     return arguments
 
 

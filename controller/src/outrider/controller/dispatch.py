@@ -7,8 +7,7 @@ from typing import TypeVar, overload
 
 from msgspec import UnsetType, json
 
-from outrider.device import Invocation, Invoker, Reply
-from outrider.device.invoker import DEFAULT_WAIT
+from outrider.device import DEFAULT_WAIT, Invocation, Invoker, Reply
 from outrider.schema import Error, Result, Status
 
 from .roster import Roster
@@ -105,6 +104,9 @@ class Dispatch:
             status, words = Status.OFFLINE, "terminated: nothing was sent to it"
         elif device in self._invocation.accepted:
             status, words = Status.RUNNING, f"accepted, no final answer yet; the device is {where}"
+        elif not self._invocation.acknowledged(device):
+            words = f"the broker has not acknowledged it; the device is {where}; it may still run"
+            status = Status.QUEUED
         else:
             status, words = Status.QUEUED, f"sent, not taken yet; the device is {where}; it may still run"
         error = Error("", words)

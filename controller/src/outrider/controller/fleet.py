@@ -7,8 +7,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from outrider.device import Address, Connection, Invoker, Message, Subscription, error_of
-from outrider.device.invoker import Arguments
+from outrider.device import Address, Arguments, Connection, Invoker, Message, Subscription, error_of
 from outrider.schema import (
     ANY,
     About,
@@ -18,6 +17,7 @@ from outrider.schema import (
     State,
     Topics,
     UnknownTarget,
+    digest_of,
 )
 
 from .dispatch import Dispatch, expires_in, value_of
@@ -159,17 +159,21 @@ class Fleet:
             digest = self.roster.states[device].about
             alike.setdefault(f"digest {digest}" if digest else device, []).append(device)
 
-        async def fetch(devices: list[str]) -> dict[str, About]:
+        async def fetch(device: str) -> dict[str, About]:
             try:
-                about = await self.about(devices[0], wait=wait)
+                return {device: await self.about(device, wait=wait)}
             except UnknownTarget:
                 return {}
-            return dict.fromkeys(devices, about)
 
-        found: dict[str, About] = {}
-        for each in await asyncio.gather(*map(fetch, alike.values())):
-            found |= each
-        return found
+        async def fetch_alike(first: str, *others: str) -> dict[str, About]:
+            found = await fetch(first)
+            digest = self.roster.states[first].about if first in self.roster.states else ""
+            if found and digest_of(found[first]) == digest:
+                return dict.fromkeys((first, *others), found[first])
+            # A device may claim the digest of others: what it tells is its own then, and they are asked themselves.
+            return _merged([found, *await asyncio.gather(*map(fetch, others))])
+
+        return _merged(await asyncio.gather(*(fetch_alike(*each) for each in alike.values())))
 
     def dispatch(
         self,
@@ -188,6 +192,7 @@ class Fleet:
             there works on it, and what comes after that is in `Dispatch.late`.
         :param timeout: seconds the command may run on a device.
         :raises UnknownTarget: the target stands for no device.
+        :raises InvalidName: `command` is empty or too long.
         """
         targets = self.resolve(target)
         invocation = self._invoker.invoke(
@@ -248,6 +253,13 @@ class Fleet:
                 self._invoker.receive(topic, message.payload)
             else:
                 self.roster.receive(topic, message.payload)
+
+
+def _merged(parts: Iterable[dict[str, About]]) -> dict[str, About]:
+    merged: dict[str, About] = {}
+    for each in parts:
+        merged |= each
+    return merged
 
 
 def _arguments(args: tuple[object, ...], named: dict[str, object]) -> Arguments:

@@ -1,15 +1,19 @@
 """An endpoint of outrider: devices with typed commands, and the connection and invoker that both sides use."""
 
 from .address import Address
-from .builtin import Stats, calculate, ping
+from .builtin import RESERVED, Stats, calculate, ping
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
-from .invoker import Invocation, Invoker, Reply, error_of
+from .invoker import DEFAULT_WAIT, Arguments, Invocation, Invoker, Reply, error_of
 from .job import Job, RunningJob, Track
 from .journal import Entry, Journal, Key, MemoryJournal, Stage
+from .threads import run_in_daemon_thread
 
 __all__ = [
+    "DEFAULT_WAIT",
+    "RESERVED",
     "Address",
+    "Arguments",
     "Connection",
     "Device",
     "Entry",
@@ -30,4 +34,5 @@ __all__ = [
     "calculate",
     "error_of",
     "ping",
+    "run_in_daemon_thread",
 ]

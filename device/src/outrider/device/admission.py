@@ -13,8 +13,8 @@ from .journal import CLOCK_TOLERANCE
 class Registration(NamedTuple):
     """A command as a device knows it.
 
-    `control` commands run in any state, at once, and are journaled even though they could be repeated. `inline` ones
-    run at once too: they are outrider's own and never block. `timeout` is in seconds.
+    `idempotent` ones skip the journal. `control` commands run in any state, at once. `inline` ones run at once too:
+    they are outrider's own and never block. `timeout` is in seconds.
     """
 
     spec: CommandSpec
@@ -25,9 +25,9 @@ class Registration(NamedTuple):
     inline: bool = False
 
     @classmethod
-    def of_control(cls, function: Callable[..., object]) -> "Registration":
+    def of_control(cls, function: Callable[..., object], *, idempotent: bool) -> "Registration":
         """A control command made of a method of `builtin.Controls`."""
-        return cls(CommandSpec(function, injectable=(Job,)), function, control=True, inline=True)
+        return cls(CommandSpec(function, injectable=(Job,)), function, idempotent, control=True, inline=True)
 
 
 class Situation(NamedTuple):
@@ -88,7 +88,7 @@ class Admission:
             message = f"{device} has no command {command.command!r}; it has {names}"
             return Refusal(Status.REJECTED, Code.UNKNOWN_COMMAND, message)
         if situation.status == "terminated":
-            return Refusal(Status.REJECTED, Code.NOT_READY, f"{device} is terminated")
+            return Refusal(Status.REJECTED, Code.NOT_READY, f"{device} is ending and takes no more commands")
         if situation.status != "ready" and not registration.control:
             message = f"{device} is {situation.status}; data commands run in ready only: send it start first"
             return Refusal(Status.REJECTED, Code.NOT_READY, message)

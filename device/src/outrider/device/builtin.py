@@ -1,8 +1,11 @@
 """The commands that come with every device, and `calculate`, which comes by choice."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json, msgpack, to_builtins
@@ -13,9 +16,13 @@ from outrider.schema import About, Encoding
 from .executor import Executor
 from .job import Job, RunningJob
 from .lifecycle import Lifecycle
+from .threads import run_in_daemon_thread
 
 RESERVED = ("start", "stop", "terminate", "cancel", "jobs", "result", "about", "stats")
 """Names of the control commands, which no device can define anew."""
+
+READING = ("jobs", "result", "about", "stats")
+"""Those of them that change nothing, so they are idempotent. A late duplicate of the others could undo a later one."""
 
 CALCULATE_REPORTS = 20
 """How many times `calculate` reports its progress at most."""
@@ -112,5 +119,18 @@ async def calculate(job: Job, x: Annotated[float, Meta(ge=0)], msg: str) -> str:
         await asyncio.sleep(min(step, left))
         gone = min(loop.time() - began, x)
         job.report(gone / x, f"{gone:.1f} of {x:g} s")
-    print(msg, flush=True)  # noqa: T201 - what the command promises
+    # In a thread: who reads the output may have stopped reading.
+    await run_in_daemon_thread(partial(_print, msg), f"print {job.id}")
     return msg
+
+
+def _print(text: str) -> None:
+    """Print for whoever looks at the device, with control characters written out; nothing where nobody can."""
+    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    # A stream of its own: the interpreter cannot end cleanly while a thread holds the lock of sys.stdout's buffer.
+    # Which may be closed at its other end, or have been from the beginning: then sys.stdout is None.
+    with (
+        suppress(OSError, AttributeError),
+        open(sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, errors="replace", closefd=False) as output,
+    ):
+        print(shown, file=output)

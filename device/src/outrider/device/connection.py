@@ -123,6 +123,11 @@ class Connection:
         return None if self._link is None else self._link.protocol
 
     @property
+    def pending(self) -> int:
+        """How many published messages the broker has not acknowledged."""
+        return self._outbox.pending
+
+    @property
     def session_present(self) -> bool:
         """Whether the broker still had this session when the present connection began."""
         return self._link is not None and self._link.session_present

@@ -1,9 +1,11 @@
 """What a device's author says of it: its id, how it stands in the fleet, and typed functions as commands."""
 
+import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
-from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, check_name
+from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, InvalidDefinition, check_name
 
 from . import builtin
 from .admission import Registration
@@ -11,6 +13,12 @@ from .job import Job
 from .journal import Journal, MemoryJournal
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+SIZES: Final = (4096, 16 * 1024 * 1024)
+"""Bytes that `max_size` may be: room for what stands around a result, and what a device can hold many of."""
+
+_INTEGERS: Final = (-(2**63), 2**64 - 1)
+"""What every encoding can carry."""
 
 
 class Definition:
@@ -25,8 +33,9 @@ class Definition:
     :param journal: what keeps a command from running twice; in memory by default.
     :param max_jobs: jobs accepted and not finished; one more is rejected as `busy`.
     :param max_threads: plain functions that run at the same time.
-    :param max_size: bytes of a message, command or result.
+    :param max_size: bytes of a message, command or result; 4,096 to 16 MiB.
     :raises InvalidName: for an id, group or pool that is not well formed.
+    :raises InvalidDefinition: for a limit out of range, a tag or a version that no message can carry.
     """
 
     def __init__(
@@ -46,13 +55,13 @@ class Definition:
         self.id = check_name(id, "device id")
         self.groups = tuple(dict.fromkeys(check_name(group, "group") for group in groups))
         self.pools = tuple(dict.fromkeys(check_name(pool, "pool") for pool in pools))
-        self.tags = dict(tags or {})
-        self.versions = dict(versions or {})
+        self.tags = check_tags(tags or {})
+        self.versions = {name: _check_version(name, version) for name, version in (versions or {}).items()}
         self.initial: Literal["unready", "ready"] = initial
         self.journal: Journal = journal or MemoryJournal()
-        self.max_jobs = max_jobs
-        self.max_threads = max_threads
-        self.max_size = max_size
+        self.max_jobs = _check_limit("max_jobs", max_jobs, 1)
+        self.max_threads = _check_limit("max_threads", max_threads, 1)
+        self.max_size = _check_limit("max_size", max_size, *SIZES)
         self.commands: dict[str, Registration] = {}
         self._register(builtin.ping, idempotent=True, inline=True)
 
@@ -80,7 +89,8 @@ class Definition:
         :param name: the command's name if not the function's.
         :param idempotent: running it twice does no harm, so it may be run again after a restart.
         :param timeout: seconds it may run; a caller can only ask for less.
-        :raises InvalidCommand: the signature does not say enough, or the name is taken.
+        :raises InvalidCommand: the signature does not say enough, the name is taken, it is a generator, or its timeout
+            is not above 0 and finite.
         """
 
         def register(function: F) -> F:
@@ -106,7 +116,63 @@ class Definition:
         spec = CommandSpec(function, name=name, injectable=(Job,))
         if spec.name in builtin.RESERVED:
             raise InvalidCommand(f"{self.id}: {spec.name!r} is a control command of every device; choose another name")
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise InvalidCommand(
+                f"{self.id}: command {spec.name!r} is a generator (it has a yield), and a command returns one value: "
+                "return it, and tell what happens meanwhile with Job.report or Job.print"
+            )
+        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+            raise InvalidCommand(
+                f"{self.id}: command {spec.name!r} cannot have the timeout {timeout}: give seconds above 0, or none"
+            )
         known = self.commands.get(spec.name)
         if known is not None and known.function is not builtin.ping:
             raise InvalidCommand(f"{self.id}: there is a command {spec.name!r} already; choose another name")
-        self.commands[spec.name] = Registration(spec, function, idempotent, timeout, inline=inline)
+        # A float, as a message has it: 3 and 3.0 would give the About different digests.
+        seconds = None if timeout is None else float(timeout)
+        self.commands[spec.name] = Registration(spec, function, idempotent, seconds, inline=inline)
+
+
+def check_tags(tags: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    """The tags, as long as a message can carry them.
+
+    :raises InvalidDefinition: names the tag that has no name, or a value that is no text, number or truth.
+    """
+    checked: dict[str, str | int | float | bool] = {}
+    for name, value in tags.items():
+        if not _is_text(name) or not name:
+            raise InvalidDefinition(f"a tag cannot be called {name!r}: use text that is not empty, as in room=1")
+        match value:
+            case str():
+                good = _is_text(value)
+            case bool():
+                good = True
+            case int():
+                good = _INTEGERS[0] <= value <= _INTEGERS[1]
+            case _:
+                good = isinstance(value, float) and math.isfinite(value)
+        if not good:
+            raise InvalidDefinition(f"tag {name!r} cannot be {value!r}: use text, a finite number, True or False")
+        checked[name] = value
+    return checked
+
+
+def _check_version(name: str, version: str) -> str:
+    if not (_is_text(name) and name and _is_text(version)):
+        raise InvalidDefinition(f"version {name!r} cannot be {version!r}: both are text, as in firmware='1.2'")
+    return version
+
+
+def _check_limit(name: str, value: int, least: int, most: int | None = None) -> int:
+    if type(value) is not int or value < least or (most is not None and value > most):
+        range = f"{least} or more" if most is None else f"{least:,} to {most:,}"
+        raise InvalidDefinition(f"{name} cannot be {value!r}: give a whole number, {range}")
+    return value
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that can be encoded: bytes of a command line that are no UTF-8 cannot."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -7,10 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from hashlib import sha256
 from importlib.metadata import version
-
-from msgspec import UNSET, json, structs
 
 from outrider.schema import (
     ALL,
@@ -18,31 +15,26 @@ from outrider.schema import (
     Code,
     Decoder,
     Encoding,
-    Error,
     InvalidMessage,
     Kind,
     LocalError,
-    MessageTooLarge,
-    QueueFull,
-    Result,
-    State,
-    Status,
+    OutriderError,
     Topic,
     Topics,
-    encode,
+    digest_of,
     encoding_of,
 )
 from outrider.schema import Command as CommandMessage
-from outrider.schema.messages import MAX_SESSION
 
 from .address import Address
 from .admission import Registration
-from .builtin import RESERVED, Controls, Stats
-from .connection import Connection, Message, Subscription, Will
+from .answers import OUTBOX, Answers
+from .builtin import READING, RESERVED, Controls, Stats
+from .connection import Connection, Message, Subscription
 from .definition import Definition
-from .executor import Answer, Executor
-from .journal import Entry
+from .executor import Executor
 from .lifecycle import Lifecycle
+from .presence import Presence
 
 logger = logging.getLogger("outrider.device")
 
@@ -51,8 +43,6 @@ GRACE = 0.5
 
 SESSION_EXPIRY = 7 * 86400
 """Seconds the broker keeps commands for a device that is away."""
-
-_SORTED = json.Encoder(order="sorted")
 
 
 class Endpoint:
@@ -69,14 +59,10 @@ class Endpoint:
         self._clock = clock
         self._journal = definition.journal
         self._command_decoder = Decoder(CommandMessage, max_size=definition.max_size)
-        self._state_decoder = Decoder(State)
         self._parse = lru_cache(maxsize=1024)(self.topics.parse)
         self._dropped: Counter[str] = Counter()
-        self._publishing: dict[Entry, asyncio.Future[None]] = {}
-        self._began = self._since = clock()
-        self._session = 0
-        self._own_sessions: set[int] = set()
-        self._foreign_session = 0
+        self._began = clock()
+        self._logged = float("-inf")
         self._ended = asyncio.Event()
         self._keeps_status = False
         self._failure: LocalError | None = None
@@ -89,15 +75,17 @@ class Endpoint:
             # What still comes while this process ends must not start: nobody would give its result.
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
-            answer=self._answer,
+            answer=lambda answer: self._answers.give(answer),
             clock=clock,
             max_jobs=definition.max_jobs,
             max_threads=definition.max_threads,
             max_size=definition.max_size,
         )
-        controls = Controls(self._lifecycle, self._executor, lambda: self._about, self._stats)
-        registrations |= {name: Registration.of_control(getattr(controls, name)) for name in RESERVED}
-        self._about = About(
+        controls = Controls(self._lifecycle, self._executor, lambda: about, self._stats)
+        registrations |= {
+            name: Registration.of_control(getattr(controls, name), idempotent=name in READING) for name in RESERVED
+        }
+        about = About(
             versions={
                 "outrider": version("outrider-device"),
                 "python": platform.python_version(),
@@ -108,15 +96,25 @@ class Endpoint:
                 for name, registration in sorted(registrations.items())
             },
         )
-        self._about_digest = digest_of(self._about)
+        self._presence = Presence(
+            definition,
+            self.topics,
+            (about, digest_of(about)),
+            journal=self._journal,
+            publish=self._publish_retained,
+            reconnect=lambda: self._connection.reconnect(),
+            clock=clock,
+        )
         self._connection = Connection(
             address,
             client_id="-".join((*self.topics.prefix.split("/"), definition.id)).lstrip("-"),
             receive=self._receive,
-            will=self._will,
+            will=self._presence.will,
             session_expiry=SESSION_EXPIRY,
+            max_queued=OUTBOX + definition.max_jobs,
             on_connect=self._connected,
         )
+        self._answers = Answers(self._connection, self.topics, definition.id, self._journal, self._dropped)
 
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.
@@ -129,9 +127,11 @@ class Endpoint:
             await self._ended.wait()
             subscribing.cancel()
             stopped = await self._executor.close(GRACE)
+            self._presence.close()
             if self._keeps_status:
-                self._since = self._clock()
-            self._publish_state("terminated")
+                self._presence.changed()
+            if self._connection.connected:
+                self._presence.publish("terminated")
             await self._connection.disconnect(end_session=not self._keeps_status)
         if self._failure:
             raise self._failure
@@ -171,11 +171,15 @@ class Endpoint:
         if topic is not None and topic.kind is Kind.CMD:
             self._command(topic, message)
         elif topic is not None and topic.kind is Kind.STATE:
-            self._own_state(message)
+            if not self._ended.is_set():
+                self._presence.receive(message)
         else:
-            self._drop("topic", f"nothing of the protocol belongs on {message.topic}")
+            self._drop("topic", f"nothing of the protocol belongs on {message.topic!r}")
 
     def _command(self, topic: Topic, message: Message) -> None:
+        if self._answers.overrun:
+            self._drop("overrun", "too many answers wait for the broker to take them")
+            return
         requester = topic.requester or ""
         try:
             command, encoding = self._command_decoder.decode(message.payload)
@@ -206,127 +210,49 @@ class Endpoint:
         else:
             self._executor.receive(command, encoding, requester)
 
-    def _own_state(self, message: Message) -> None:
-        """Heal the retained state: an older session is replaced, a newer one that is not ours is overtaken."""
-        if self._ended.is_set():
-            return
-        try:
-            state, _ = self._state_decoder.decode(message.payload)
-        except InvalidMessage:
-            self._publish_state(self._lifecycle.status)
-            return
-        if self._session < state.session < MAX_SESSION and state.session not in self._own_sessions:
-            logger.warning("%s: a newer session stands in its state; reconnecting with a higher one", self._device.id)
-            self._foreign_session = state.session
-            self._connection.reconnect()
-        elif not message.retain and (state.session != self._session or state.status == "lost"):
-            # Not for the copy that a subscription brings: each connect publishes the state anyway.
-            self._publish_state(self._lifecycle.status)
-
     def _drop(self, reason: str, message: str) -> None:
+        """Count what gets no answer, and log it, at most a line a second."""
         self._dropped[reason] += 1
-        logger.warning("%s dropped a message: %s", self._device.id, message)
+        now = time.monotonic()
+        if now - self._logged >= 1:
+            self._logged = now
+            count = sum(self._dropped.values())
+            logger.warning("%s dropped a message (%d so far): %s", self._device.id, count, message)
 
-    # What goes out
-
-    def _answer(self, answer: Answer) -> None:
-        message, entry = answer.message, answer.entry
-        if not isinstance(message, Result):
-            if self._connection.connected:
-                self._publish(self.topics.progress(self._device.id, answer.requester), message, answer.encoding)
-            return
-        # The future, not the key: its callback runs a turn later, when a repeat may have been read already.
-        if entry and (first := self._publishing.get(entry)) and not first.done():
-            return  # repeated while the first is still on its way
-        topic = self.topics.result(self._device.id, answer.requester or None)
-        try:
-            sent = self._publish(topic, message, answer.encoding, retain=True)
-        except MessageTooLarge as error:
-            smaller = structs.replace(
-                message, status=Status.FAILED, value=UNSET, error=Error(Code.TOO_LARGE, str(error))
-            )
-            if entry:
-                self._journal.finished(entry, smaller)
-            sent = self._publish(topic, smaller, answer.encoding, retain=True)
-        if entry and sent:
-            self._publishing[entry] = sent
-            sent.add_done_callback(lambda done: self._delivered(entry, done))
-
-    def _publish(
-        self, topic: str, message: object, encoding: Encoding, *, retain: bool = False
-    ) -> asyncio.Future[None] | None:
-        try:
-            return self._connection.publish(topic, encode(message, encoding), retain=retain)
-        except QueueFull:
-            # A result stays in the journal and goes out after the next connect.
-            self._dropped["queue-full"] += 1
-            return None
-
-    def _delivered(self, entry: Entry, sent: asyncio.Future[None]) -> None:
-        if self._publishing.get(entry) is sent:
-            del self._publishing[entry]
-        if sent.cancelled():
-            return
-        if error := sent.exception():
-            logger.error("%s could not give the result of %s: %s", self._device.id, entry.key.id, error)
-        else:
-            self._journal.delivered(entry)
+    # What goes out beside answers
 
     def _connected(self) -> None:
-        topic = self.topics.about(self._device.id)
-        self._publish(topic, self._about, Encoding.JSON, retain=True)
-        self._publish_state(self._lifecycle.status)
-        for entry in self._journal.undelivered():
-            if entry.result is not None and entry not in self._publishing:
-                self._answer(Answer(entry.key.requester, entry.result, entry.encoding, entry))
+        self._presence.publish(self._lifecycle.status)
+        self._presence.publish_about()
+        self._answers.repeat()
 
     def _status_changed(self, status: str) -> None:
-        self._since = self._clock()
+        self._presence.changed()
         if status == "terminated":
             self._journal.keep_status(None)
             self._ended.set()
-        else:
-            self._journal.keep_status(status)
-            self._publish_state(status)
-
-    def _publish_state(self, status: str) -> None:
+            return
+        self._journal.keep_status(status)
         if self._connection.connected:
-            self._publish(self.topics.state(self._device.id), self._state(status), Encoding.JSON, retain=True)
+            self._presence.publish(status)
 
-    def _state(self, status: str) -> State:
-        device = self._device
-        return State(
-            device=device.id,
-            status=status,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-            session=self._session,
-            since=self._since,
-            groups=list(device.groups),
-            pools=list(device.pools),
-            tags=dict(device.tags),
-            about=self._about_digest,
-        )
-
-    def _will(self) -> Will:
-        self._session = self._journal.next_session(self._clock(), above=self._foreign_session)
-        self._own_sessions.add(self._session)
-        return Will(self.topics.state(self._device.id), encode(self._state("lost"), Encoding.JSON))
+    def _publish_retained(self, topic: str, payload: bytes) -> None:
+        try:
+            self._connection.publish(topic, payload, retain=True)
+        except OutriderError as error:
+            logger.error("%s: nobody will see %s: %s", self._device.id, topic, error)  # noqa: TRY400  # words say it
 
     def _stats(self) -> Stats:
         now = self._clock()
         return Stats(
             uptime=now - self._began,
             clock=now,
-            session=self._session,
+            session=self._presence.session,
             protocol=self._connection.protocol,
             jobs=len(self._executor.running()),
             ended=dict(self._executor.counts),
             dropped=dict(self._dropped),
         )
-
-
-def digest_of(about: About) -> str:
-    """What a State's `about` holds: the same for devices that can do the same."""
-    return sha256(_SORTED.encode(about)).hexdigest()[:16]
 
 
 def _encoding(payload: bytes) -> Encoding:

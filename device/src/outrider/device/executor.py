@@ -31,6 +31,7 @@ from outrider.schema import (
 from outrider.schema.messages import DEFAULT_EXPIRY
 
 from .admission import Admission, Registration, Situation, is_expired
+from .execution import TEXT_LENGTH, Execution, carried, chunks, told, words_of
 from .job import Job, RunningJob
 from .journal import Entry, Journal, Key, Stage, digest
 from .threads import call_from_any_thread, run_in_daemon_thread
@@ -43,9 +44,6 @@ ACCEPTED_AFTER = 0.1
 ENVELOPE_SIZE = 2048
 """Bytes of a result's message kept free for everything around its value."""
 
-ERROR_LENGTH = 2000
-"""Characters of an exception's message that a result carries."""
-
 
 class Answer(NamedTuple):
     """Something for a requester. `entry` is the journal's, to be marked when a `Result` is delivered."""
@@ -54,47 +52,6 @@ class Answer(NamedTuple):
     message: Progress | Result
     encoding: Encoding
     entry: Entry | None
-
-
-class _Execution:
-    """A job from its acceptance to its result."""
-
-    __slots__ = (
-        "accepted",
-        "command",
-        "encoding",
-        "ended",
-        "entry",
-        "expires",
-        "fraction",
-        "job",
-        "key",
-        "received",
-        "seq",
-        "started",
-        "stopped_by",
-        "task",
-        "text",
-        "timeout",
-    )
-
-    def __init__(self, key: Key, command: str, encoding: Encoding, entry: Entry | None, received: float) -> None:
-        self.key = key
-        self.command = command
-        self.encoding = encoding
-        self.entry = entry
-        self.received = received
-        self.started: float | None = None
-        self.ended = False
-        self.stopped_by: Literal["", "cancel", "terminate", "timeout"] = ""
-        self.seq = 0
-        self.fraction: float | None = None
-        self.text: str | None = None
-        self.timeout: float | None = None
-        self.expires = 0.0
-        self.job: Job | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.accepted: asyncio.TimerHandle | None = None
 
 
 class Executor:
@@ -132,7 +89,7 @@ class Executor:
         self._clock = clock
         self._max_value = max_size - ENVELOPE_SIZE
         self._slots = asyncio.Semaphore(max_threads)
-        self._executions: dict[Key, _Execution] = {}
+        self._executions: dict[Key, Execution] = {}
 
     # What comes in
 
@@ -142,7 +99,7 @@ class Executor:
         key = Key(requester, command.behalf or "", command.id or secrets.token_hex(8))
         registration = self._commands.get(command.command)
         # Idempotent ones skip the journal: a repeat runs again, which does no harm and keeps the path short.
-        skip = registration is not None and registration.idempotent and not registration.control
+        skip = registration is not None and registration.idempotent
         entry = None
         if not skip:
             self._journal.prune(now)
@@ -156,7 +113,7 @@ class Executor:
         elif key in self._executions:
             self._tell_accepted(self._executions[key])
             return
-        execution = _Execution(key, command.command, encoding, entry, now)
+        execution = Execution(key, command.command, encoding, entry, now)
         situation = Situation(
             now=now,
             status=self._status(),
@@ -195,7 +152,7 @@ class Executor:
 
     def refuse(self, id: str, command: str, requester: str, code: Code, message: str, encoding: Encoding) -> None:
         """Reject what never became a command that could be looked up; the journal does not learn of it."""
-        execution = _Execution(Key(requester, "", id), command, encoding, None, self._clock())
+        execution = Execution(Key(requester, "", id), command, encoding, None, self._clock())
         self._end(execution, Status.REJECTED, error=Error(code, message))
 
     def _repeat(self, known: Entry, content: bytes, command: Command, encoding: Encoding) -> None:
@@ -210,7 +167,7 @@ class Executor:
 
     # Running
 
-    def _run_inline(self, execution: _Execution, registration: Registration, arguments: dict[str, Any]) -> None:
+    def _run_inline(self, execution: Execution, registration: Registration, arguments: dict[str, Any]) -> None:
         execution.started = self._clock()
         try:
             value = registration.function(**arguments)
@@ -220,7 +177,7 @@ class Executor:
             self._done(execution, value)
 
     def _start(
-        self, execution: _Execution, registration: Registration, arguments: dict[str, Any], command: Command
+        self, execution: Execution, registration: Registration, arguments: dict[str, Any], command: Command
     ) -> None:
         bounds = [bound for bound in (command.timeout, registration.timeout) if bound is not None]
         execution.timeout = min(bounds, default=None)
@@ -235,8 +192,8 @@ class Executor:
 
     async def _run(
         self,
-        execution: _Execution,
-        run_in: Callable[[_Execution, Callable[[], Any]], Awaitable[object]],
+        execution: Execution,
+        run_in: Callable[[Execution, Callable[[], Any]], Awaitable[object]],
         call: Callable[[], Any],
     ) -> None:
         """Turn what a function does into its result. It never raises: a job's task has nobody to tell."""
@@ -256,7 +213,7 @@ class Executor:
             else:
                 self._done(execution, value)
 
-    async def _in_loop(self, execution: _Execution, call: Callable[[], Awaitable[object]]) -> object:
+    async def _in_loop(self, execution: Execution, call: Callable[[], Awaitable[object]]) -> object:
         self._mark_started(execution)
         async with asyncio.timeout(execution.timeout) as bound:
             try:
@@ -265,7 +222,7 @@ class Executor:
                 if bound.expired():
                     self._stop(execution, "timeout")
 
-    async def _in_thread(self, execution: _Execution, call: Callable[[], object]) -> object:
+    async def _in_thread(self, execution: Execution, call: Callable[[], object]) -> object:
         async with self._slots:
             if is_expired(execution.expires, self._clock()):
                 self._end(execution, Status.EXPIRED, error=Error("", "expired while it waited for a thread"))
@@ -290,19 +247,20 @@ class Executor:
                         raise
             return finished.result()
 
-    def _mark_started(self, execution: _Execution) -> None:
+    def _mark_started(self, execution: Execution) -> None:
         execution.started = self._clock()
         if execution.entry:
             self._journal.started(execution.entry)
 
-    def _job(self, execution: _Execution) -> Job:
+    def _job(self, execution: Execution) -> Job:
         loop = asyncio.get_running_loop()
 
         def report(fraction: float | None, text: str | None) -> None:
             call_from_any_thread(loop, partial(self._progress, execution, fraction=fraction, text=text))
 
         def output(stream: Literal["stdout", "stderr"], data: str) -> None:
-            call_from_any_thread(loop, partial(self._progress, execution, stream=stream, data=data))
+            for chunk in chunks(data):
+                call_from_any_thread(loop, partial(self._progress, execution, stream=stream, data=chunk))
 
         key = execution.key
         return Job(key.id, execution.command, key.requester, key.behalf, report, output)
@@ -311,7 +269,7 @@ class Executor:
 
     def _progress(
         self,
-        execution: _Execution,
+        execution: Execution,
         *,
         accepted: bool = False,
         fraction: float | None = None,
@@ -321,6 +279,8 @@ class Executor:
     ) -> None:
         if execution.ended or not execution.key.requester:
             return
+        if text is not None:
+            text = carried(text[:TEXT_LENGTH])
         if stream is None and not accepted:
             execution.fraction, execution.text = fraction, text
         progress = Progress(
@@ -336,15 +296,15 @@ class Executor:
         execution.seq += 1
         self._answer(Answer(execution.key.requester, progress, execution.encoding, None))
 
-    def _tell_accepted(self, execution: _Execution) -> None:
+    def _tell_accepted(self, execution: Execution) -> None:
         self._progress(execution, accepted=True)
 
-    def _done(self, execution: _Execution, value: object) -> None:
+    def _done(self, execution: Execution, value: object) -> None:
         try:
             encoded = encode(value, execution.encoding)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             message = f"the value that {execution.command} returned cannot be sent: {error}"
-            self._end(execution, Status.FAILED, error=Error(Code.INTERNAL, message))
+            self._end(execution, Status.FAILED, error=told(Code.INTERNAL, message))
             return
         if len(encoded) > self._max_value:
             message = f"the result has {len(encoded):,} bytes; the limit is {self._max_value:,}: return less at once"
@@ -352,13 +312,12 @@ class Executor:
         else:
             self._end(execution, Status.DONE, value=Raw(encoded))
 
-    def _failed(self, execution: _Execution, error: BaseException) -> None:
+    def _failed(self, execution: Execution, error: BaseException) -> None:
         logger.error("%s %s failed", execution.command, execution.key.id, exc_info=error)
-        message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        self._end(execution, Status.FAILED, error=Error(Code.ERROR, message[:ERROR_LENGTH]))
+        self._end(execution, Status.FAILED, error=told(Code.ERROR, words_of(error)))
 
     def _end(
-        self, execution: _Execution, status: Status, *, value: Raw | None = None, error: Error | None = None
+        self, execution: Execution, status: Status, *, value: Raw | None = None, error: Error | None = None
     ) -> None:
         """Give the final answer, once."""
         if execution.ended:
@@ -419,19 +378,19 @@ class Executor:
             self._end(execution, Status.INTERRUPTED, error=Error("", message))
         return all(task.done() for task in tasks)
 
-    def _stop(self, execution: _Execution, by: Literal["cancel", "terminate", "timeout"]) -> None:
+    def _stop(self, execution: Execution, by: Literal["cancel", "terminate", "timeout"]) -> None:
         execution.stopped_by = execution.stopped_by or by
         if execution.job:
             execution.job.cancel()
 
-    def _cancel_task(self, execution: _Execution) -> None:
+    def _cancel_task(self, execution: Execution) -> None:
         if execution.started is None:
             # Cancelling a task before its first step would leave its coroutine unawaited and the job unanswered.
             self._end(execution, Status.CANCELLED, error=Error("", self._why_stopped(execution)))
         if execution.task:
             execution.task.cancel()
 
-    def _why_stopped(self, execution: _Execution) -> str:
+    def _why_stopped(self, execution: Execution) -> str:
         match execution.stopped_by:
             case "timeout":
                 return f"stopped at its timeout of {execution.timeout:g} s"

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from typing import NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 from msgspec import Raw
 
@@ -17,6 +18,7 @@ from outrider.schema import (
     Decoder,
     Encoding,
     InvalidMessage,
+    InvalidName,
     Kind,
     NoAnswer,
     Progress,
@@ -28,6 +30,7 @@ from outrider.schema import (
     check_name,
     encode,
 )
+from outrider.schema.messages import MAX_EXPIRY
 
 from .connection import Connection, Subscription
 
@@ -36,6 +39,9 @@ DEFAULT_WAIT = 30.0
 
 MIN_EXPIRY = 30.0
 """Seconds a command stays good at least, also when nobody waits that long."""
+
+MAX_COMMAND = 128
+"""Characters of a command's name that a `Command` can carry."""
 
 Arguments = Mapping[str, object] | Sequence[object]
 
@@ -61,17 +67,19 @@ class Invocation:
     :ivar devices: the target set, fixed when the command was sent.
     :ivar results: final answers by device, of the target set only.
     :ivar accepted: devices that have taken the command and not ended it.
+    :param sent: for each device of the set its publish, one and the same where a group was asked.
     """
 
-    def __init__(self, id: str, command: str, devices: Iterable[str], sent: Sequence[asyncio.Future[None]]) -> None:
+    def __init__(self, id: str, command: str, sent: Mapping[str, asyncio.Future[None]]) -> None:
         self.id = id
         self.command = command
-        self.devices = tuple(dict.fromkeys(devices))
+        self.devices = tuple(sent)
         self.results: dict[str, Result] = {}
         self.accepted: set[str] = set()
         self._missing = dict.fromkeys(self.devices)
         self._refused: BaseException | None = None
-        for each in sent:
+        self._publishes = sent
+        for each in set(sent.values()):
             each.add_done_callback(self._sent)
         self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
 
@@ -79,6 +87,10 @@ class Invocation:
     def missing(self) -> KeysView[str]:
         """The devices of the target set without a final answer, in the order of the set."""
         return self._missing.keys()
+
+    def acknowledged(self, device: str) -> bool:
+        """Whether the broker has the command for this device of the set, so that it may reach it."""
+        return self._publishes[device].done()
 
     def take(self, reply: Reply) -> None:
         """Note an answer. The invoker calls it."""
@@ -124,7 +136,7 @@ class Invocation:
 class _Call:
     """One command to one device, waited for."""
 
-    __slots__ = ("accepted", "answer", "device")
+    __slots__ = ("__weakref__", "accepted", "answer", "device")
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -173,7 +185,8 @@ class Invoker:
         self._topics = topics
         self._encoding = encoding
         self._clock = clock
-        self._asked: dict[str, _Asked] = {}
+        # Weakly: an answer that nobody can read any more needs no keeping, whoever forgot to `forget` it.
+        self._asked: WeakValueDictionary[str, _Asked] = WeakValueDictionary()
 
     async def open(self) -> None:
         """Subscribe to the answers; waits for the broker's acknowledgement.
@@ -210,23 +223,27 @@ class Invoker:
         timeout: float | None = None,
         behalf: str | None = None,
     ) -> Invocation:
-        """Send a command and return at once.
+        """Send a command and return at once. Answers are taken as long as somebody holds on to the invocation.
 
         :param devices: the target set.
         :param group: publish once to this group, whose members `devices` are, instead of to each device.
-        :param expires_in: seconds until a device must not start it any more; at least 30 are given.
+        :param expires_in: seconds until a device must not start it any more; at least 30 are given, at most 7 days.
         :param timeout: seconds it may run on a device.
+        :raises InvalidName: `command` is empty or too long.
         :raises MessageTooLarge: before anything is sent.
         """
-        id, payload = self._message(command, args, expires_in, timeout, behalf)
-        devices = tuple(dict.fromkeys(devices))
-        expiry = math.ceil(max(expires_in, MIN_EXPIRY))
+        good_for = _good_for(expires_in)
+        id, payload = self._message(command, args, good_for, timeout, behalf)
+        expiry = math.ceil(good_for)
         if group is None:
-            topics = [self._topics.command(device, self.requester) for device in devices]
+            sent = {
+                device: self._connection.publish(self._topics.command(device, self.requester), payload, expiry=expiry)
+                for device in dict.fromkeys(devices)
+            }
         else:
-            topics = [self._topics.group(group, self.requester)]
-        sent = [self._connection.publish(topic, payload, expiry=expiry) for topic in topics]
-        invocation = Invocation(id, command, devices, sent)
+            to_group = self._connection.publish(self._topics.group(group, self.requester), payload, expiry=expiry)
+            sent = dict.fromkeys(devices, to_group)
+        invocation = Invocation(id, command, sent)
         self._asked[id] = invocation
         return invocation
 
@@ -247,17 +264,19 @@ class Invoker:
         """Send a command to one device and return its final answer, whatever its status.
 
         :param wait: seconds to wait for it.
+        :raises InvalidName: `command` is empty or too long.
         :raises NoAnswer: when the wait ended first; `status` tells whether the device had taken it.
         :raises PublishRefused: the broker would not take the command.
         """
-        id, payload = self._message(command, args, wait, timeout, behalf)
+        good_for = _good_for(wait)
+        id, payload = self._message(command, args, good_for, timeout, behalf)
         asked = _Call(device)
         self._asked[id] = asked
         # A bare timer: `asyncio.timeout` takes twice as long, a tenth of all that a call takes in this process.
         timer = asyncio.get_running_loop().call_later(wait, asked.give_up)
         try:
             topic = self._topics.command(device, self.requester)
-            sent = self._connection.publish(topic, payload, expiry=math.ceil(max(wait, MIN_EXPIRY)))
+            sent = self._connection.publish(topic, payload, expiry=math.ceil(good_for))
             sent.add_done_callback(asked.refused)
             return await asked.answer
         except TimeoutError:
@@ -266,11 +285,13 @@ class Invoker:
             raise NoAnswer(message, device=device, status=status) from None
         finally:
             timer.cancel()
-            del self._asked[id]
+            self._asked.pop(id, None)
 
     def _message(
-        self, command: str, args: Arguments | None, expires_in: float, timeout: float | None, behalf: str | None
+        self, command: str, args: Arguments | None, good_for: float, timeout: float | None, behalf: str | None
     ) -> tuple[str, bytes]:
+        if not 0 < len(command) <= MAX_COMMAND:
+            raise InvalidName(f"the command's name has {len(command)} characters; it needs 1 to {MAX_COMMAND}")
         id = secrets.token_hex(8)
         now = self._clock()
         message = Command(
@@ -280,10 +301,15 @@ class Invoker:
             from_=self.requester,
             behalf=behalf,
             issued=now,
-            expires=now + max(expires_in, MIN_EXPIRY),
+            expires=now + good_for,
             timeout=timeout,
         )
         return id, encode(message, self._encoding)
+
+
+def _good_for(wait: float) -> float:
+    """Seconds until a command expires whose answer is waited for so long."""
+    return min(max(wait, MIN_EXPIRY), MAX_EXPIRY)
 
 
 def error_of(result: Result) -> RemoteError | None:

@@ -90,7 +90,7 @@ class Journal(Protocol):
         ...
 
     def prune(self, now: float) -> None:
-        """Drop what expired more than the clock tolerance before `now`, Unix seconds, and has its final answer."""
+        """Drop what expired more than the clock tolerance before `now`, Unix seconds, and is delivered."""
         ...
 
     def status(self) -> str | None:
@@ -107,10 +107,17 @@ class Journal(Protocol):
 
 
 class MemoryJournal:
-    """A journal that lasts as long as the process."""
+    """A journal that lasts as long as the process.
 
-    def __init__(self, *, max_entries: int = 100_000, tolerance: float = CLOCK_TOLERANCE) -> None:
+    :param max_entries: commands it keeps, `max_bytes`: bytes of their values; beyond either it is `full`.
+    """
+
+    def __init__(
+        self, *, max_entries: int = 100_000, max_bytes: int = 64 * 1024 * 1024, tolerance: float = CLOCK_TOLERANCE
+    ) -> None:
         self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self._bytes = 0
         self.tolerance = tolerance
         self.dropped_until = 0.0
         self._entries: dict[Key, Entry] = {}
@@ -121,7 +128,7 @@ class MemoryJournal:
     @property
     def full(self) -> bool:
         """See `Journal`."""
-        return len(self._entries) >= self.max_entries
+        return len(self._entries) >= self.max_entries or self._bytes >= self.max_bytes
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -141,8 +148,10 @@ class MemoryJournal:
 
     def finished(self, entry: Entry, result: Result) -> None:
         """See `Journal`."""
+        self._bytes -= _size_of(entry)
         entry.result = result
         entry.stage = Stage.FINISHED
+        self._bytes += _size_of(entry)
 
     def delivered(self, entry: Entry) -> None:
         """See `Journal`."""
@@ -153,18 +162,19 @@ class MemoryJournal:
         return [entry for entry in self._entries.values() if entry.stage is Stage.FINISHED]
 
     def prune(self, now: float) -> None:
-        """See `Journal`. One that still runs stays, and is looked at again when it would next be due."""
-        still_running: list[tuple[float, Key]] = []
+        """See `Journal`. One that still runs, or whose answer the broker has not, stays and is looked at again."""
+        staying: list[tuple[float, Key]] = []
         while self._by_expiry and self._by_expiry[0][0] + self.tolerance < now:
             due = heapq.heappop(self._by_expiry)
             entry = self._entries[due[1]]
-            if entry.stage < Stage.FINISHED:
-                still_running.append((now, due[1]))
+            if entry.stage < Stage.DELIVERED:
+                staying.append((now, due[1]))
                 continue
             del self._entries[due[1]]
+            self._bytes -= _size_of(entry)
             if entry.stated:
                 self.dropped_until = max(self.dropped_until, entry.expires)
-        for again in still_running:
+        for again in staying:
             heapq.heappush(self._by_expiry, again)
 
     def status(self) -> str | None:
@@ -179,6 +189,11 @@ class MemoryJournal:
         """See `Journal`."""
         self._session = max(self._session + 1, above + 1, int(now * 1e6))
         return self._session
+
+
+def _size_of(entry: Entry) -> int:
+    """Bytes of the value that an entry keeps."""
+    return 0 if entry.result is None or isinstance(entry.result.value, UnsetType) else len(entry.result.value)
 
 
 def digest(command: Command) -> bytes:

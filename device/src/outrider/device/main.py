@@ -12,6 +12,7 @@ from pathlib import Path
 from outrider.schema import LocalError, OutriderError, check_name
 
 from .builtin import calculate
+from .definition import check_tags
 from .device import DEFAULT_BROKER, Device
 
 EXAMPLE = """examples:
@@ -32,21 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         device = _device(options)
-        stopped = asyncio.run(_serve(device, options.broker, options.prefix))
+        asyncio.run(_serve(device, options.broker, options.prefix))
     except OutriderError as error:
         print(f"outrider-device: {error}", file=sys.stderr)  # noqa: T201 - to whoever started it
         sys.exit(1 if not isinstance(error, UsageError | ValueError | TypeError) else 2)
-    sys.exit(0 if stopped else 1)
 
 
-async def _serve(device: Device, broker: str, prefix: str) -> bool:
-    stopped = await device.serve_until_signal(broker, prefix=prefix)
-    if not stopped:
+async def _serve(device: Device, broker: str, prefix: str) -> None:
+    if not await device.serve_until_signal(broker, prefix=prefix):
         # A function that ignores cancel would hold up asyncio.run for ever; it has its result (`interrupted`).
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)
-    return stopped
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--max-jobs", type=int, help="jobs it takes on at once (1000); one more is `busy`")
     run.add_argument(
         "--broker",
-        default=os.environ.get("OUTRIDER_BROKER", DEFAULT_BROKER),
+        default=os.environ.get("OUTRIDER_BROKER") or DEFAULT_BROKER,
         help=f"URL; else OUTRIDER_BROKER, else {DEFAULT_BROKER}",
     )
     run.add_argument(
@@ -103,7 +101,7 @@ def _device(options: argparse.Namespace) -> Device:
         key, equals, value = tag.partition("=")
         if not key or not equals:
             raise UsageError(f"--tag {tag}: write KEY=VALUE, as in --tag room=kitchen")
-        device.tags[key] = value
+        device.tags = check_tags({**device.tags, key: value})
     return device
 
 

@@ -66,6 +66,11 @@ class Outbox:
         """Whether nothing waits and the window has room: a new publication may go at once."""
         return not self._queue and len(self._inflight) < self._window
 
+    @property
+    def pending(self) -> int:
+        """How many are not yet acknowledged."""
+        return len(self._queue) + len(self._inflight)
+
     def unfinished(self) -> list[asyncio.Future[None]]:
         """The futures of all that is not yet acknowledged."""
         return [each.future for each in (*self._inflight.values(), *self._queue) if not each.future.done()]

@@ -5,9 +5,17 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 
+WAITING = 100
+"""Calls from threads that wait for their event loop; a thread that makes one more waits itself."""
+
+_room = threading.BoundedSemaphore(WAITING)
+
 
 def call_from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    """Call at once when already in the loop, else in its next turn; nothing once the loop is closed."""
+    """Call at once when already in the loop, else in its next turn; nothing once the loop is closed.
+
+    A thread that calls faster than the loop can follow is held back, so that what waits stays bounded.
+    """
     try:
         here = asyncio.get_running_loop() is loop
     except RuntimeError:
@@ -15,10 +23,18 @@ def call_from_any_thread(loop: asyncio.AbstractEventLoop, call: Callable[[], Non
     if here:
         call()
         return
+    while not _room.acquire(timeout=1):
+        if loop.is_closed():
+            return
+
+    def called() -> None:
+        _room.release()
+        call()
+
     try:
-        loop.call_soon_threadsafe(call)
+        loop.call_soon_threadsafe(called)
     except RuntimeError:  # closed: the process is going down and nobody waits any more
-        return
+        _room.release()
 
 
 def run_in_daemon_thread(function: Callable[[], object], name: str) -> asyncio.Future[object]:

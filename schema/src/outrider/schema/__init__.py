@@ -17,6 +17,7 @@ from .errors import (
     InvalidAddress,
     InvalidArguments,
     InvalidCommand,
+    InvalidDefinition,
     InvalidMessage,
     InvalidName,
     LocalError,
@@ -30,7 +31,7 @@ from .errors import (
     SubscribeRefused,
     UnknownTarget,
 )
-from .messages import About, Command, CommandAbout, Error, Event, Message, Progress, Result, State
+from .messages import About, Command, CommandAbout, Error, Event, Message, Progress, Result, State, digest_of
 from .topics import ALL, ANY, Kind, Topic, Topics, check_name, is_name, to_name
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "InvalidAddress",
     "InvalidArguments",
     "InvalidCommand",
+    "InvalidDefinition",
     "InvalidMessage",
     "InvalidName",
     "Kind",
@@ -81,6 +83,7 @@ __all__ = [
     "UnknownTarget",
     "check_limits",
     "check_name",
+    "digest_of",
     "encode",
     "encoding_of",
     "is_name",

@@ -5,6 +5,7 @@ OutriderError
 │   ├── InvalidAddress          a broker URL that cannot be used
 │   ├── InvalidName             an id, group, pool, requester or topic that is not well formed
 │   ├── InvalidCommand          a function that cannot become a command
+│   ├── InvalidDefinition       a device's limits, tags or versions that cannot be
 │   ├── InvalidMessage          bytes that are no message of the protocol
 │   ├── InvalidArguments        arguments that do not fit the command
 │   ├── MessageTooLarge         over the size that this side or the broker allows
@@ -81,6 +82,10 @@ class InvalidName(LocalError, ValueError):
 
 class InvalidCommand(LocalError, TypeError):
     """A function that cannot become a command: its signature does not say enough, or its name is taken."""
+
+
+class InvalidDefinition(LocalError, ValueError):
+    """What a device's author says of it cannot be: a limit out of range, a tag or version that no message carries."""
 
 
 class InvalidMessage(LocalError, ValueError):

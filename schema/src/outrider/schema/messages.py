@@ -4,9 +4,10 @@ All times are Unix seconds, durations are seconds, fractions allowed. Unknown ke
 may add some. The topic says which of these a payload is.
 """
 
+from hashlib import sha256
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, json
 
 from .errors import Status
 
@@ -133,4 +134,11 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Raw | UnsetType = UNSET
 
 
+_SORTED = json.Encoder(order="sorted")
+
 Message = Command | Progress | Result | State | About | Event
+
+
+def digest_of(about: About) -> str:
+    """What a State's `about` holds: 16 hex digits, the same for devices that can do the same."""
+    return sha256(_SORTED.encode(about)).hexdigest()[:16]

@@ -146,11 +146,10 @@ def _arguments(beginning: str, given: Sequence[str], command: CommandAbout | Non
     if name := _NAME.match(beginning):
         return _values(beginning[name.end() :].lstrip(), parameters.get(name[1]))
     names = [name[1] for each in given if (name := _NAME.match(each))]
-    if len(names) < len(given):  # by position so far, and both ways do not mix
-        return _values(beginning, next(iter(list(parameters.values())[len(given) :]), None))
-    free = {f"{name}=": schemas.words(schema) for name, schema in parameters.items() if name not in names}
-    first = [] if given else _values(beginning, next(iter(parameters.values()), None))
-    return [*first, *_matching(beginning, free)]
+    rest = list(parameters.items())[len(given) - len(names) :]  # those before are given by position
+    free = {f"{name}=": schemas.words(schema) for name, schema in rest if name not in names}
+    values = _values(beginning, rest[0][1]) if rest and not names else []
+    return [*values, *_matching(beginning, free)]
 
 
 def _parameters(command: CommandAbout | None) -> Mapping[str, Schema]:

@@ -8,7 +8,7 @@ from msgspec import UnsetType
 from rich.table import Table
 from rich.text import Text
 
-from outrider.device.builtin import RESERVED
+from outrider.device import RESERVED
 from outrider.schema import About, CommandAbout
 
 from . import schemas

@@ -1,7 +1,7 @@
 """The options that every subcommand shares, and the fleet they lead to."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -35,6 +35,21 @@ NameOption = Annotated[
         show_default=False,
     ),
 ]
+
+LONGEST: Final = 1e9
+"""Seconds that a command's timeout may be at most, by the protocol."""
+
+
+def seconds(text: str) -> float:
+    """A duration as it is typed: a parser for options."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of seconds") from None
+    if not 0.001 <= value <= LONGEST:  # also false for nan
+        raise typer.BadParameter(f"{text} is not in the range 0.001 to {LONGEST:.0f} seconds")
+    return value
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 

@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from outrider.controller.dispatch import value_of
-from outrider.device import Reply
-from outrider.device.builtin import RESERVED
+from outrider.device import RESERVED, Reply
 from outrider.schema import About, Progress, Result, State, Status
 
 from .documentation import about_table, about_text

@@ -9,11 +9,11 @@ from typing import Annotated, cast
 import typer
 from rich.text import Text
 
-from outrider.device.threads import run_in_daemon_thread
+from outrider.device import run_in_daemon_thread
 from outrider.schema import OutriderError
 
 from .exits import NOT_DONE, exit_code, run
-from .options import BrokerOption, NameOption, PrefixOption, open_fleet
+from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
 from .session import Leave, Session, UsageError
 from .terminal import messages_console, printable, results_console, show
 
@@ -25,7 +25,7 @@ def repl(
     wait: Annotated[
         float | None,
         typer.Option(
-            min=0.001,
+            parser=seconds,
             metavar="SECONDS",
             help="How long to wait for a command's outcome; else in a script 30, in a terminal as long as it runs.",
             show_default=False,

@@ -15,7 +15,7 @@ from outrider.schema import About, CommandAbout, InvalidArguments, Result, Statu
 
 from .exits import INTERRUPTED, NOT_DONE
 from .live import Live
-from .options import BrokerOption, JsonOption, NameOption, PrefixOption, open_fleet
+from .options import BrokerOption, JsonOption, NameOption, PrefixOption, open_fleet, seconds
 from .output import json_text, messages_console, plain_result, printable, reply_line, results_console, summary_line
 
 ABOUT_WAIT = 1.0
@@ -49,7 +49,8 @@ def send(
         list[str] | None,
         typer.Argument(
             metavar="ARGS",
-            help='By position: 5 "two words"; by name: x=5 msg="two words"; or one JSON object or array.',
+            help='By position: 5 "two words"; by name: x=5 msg="two words"; first the one, then the other; '
+            "or one JSON object or array.",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +59,7 @@ def send(
         typer.Option(
             "--wait",
             metavar="SECONDS",
-            min=0.001,
+            parser=seconds,
             help="How long to wait for final answers, also of devices that are away. Without it up to 30 seconds, "
             "and only for those that are there.",
             show_default=False,
@@ -67,7 +68,7 @@ def send(
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="SECONDS", min=0.001, help="How long it may run on a device.", show_default=False
+            "--timeout", metavar="SECONDS", parser=seconds, help="How long it may run on a device.", show_default=False
         ),
     ] = None,
     json: JsonOption = False,

@@ -1,0 +1,111 @@
+"""What goes out to requesters: every final answer until the broker has it, progress as far as there is room."""
+
+import asyncio
+import logging
+from collections import Counter
+
+from msgspec import UNSET, structs
+
+from outrider.schema import (
+    BrokerUnreachable,
+    Code,
+    Error,
+    MessageTooLarge,
+    OutriderError,
+    Result,
+    Status,
+    Topics,
+    encode,
+)
+
+from .connection import Connection
+from .executor import Answer
+from .journal import Entry, Journal
+
+logger = logging.getLogger("outrider.device")
+
+PROGRESS_WAITING = 1000
+"""Unacknowledged messages above which progress is left out: a gap in its `seq` shows that."""
+
+MOST_WAITING = 50_000
+"""Unacknowledged messages above which a device takes no more commands: it could not keep their answers."""
+
+OUTBOX = MOST_WAITING + 10_000
+"""What the connection must be able to keep besides the answers of running jobs: those to all commands taken before."""
+
+
+class Answers:
+    """Publishes the answers of one device.
+
+    :param dropped: where that is counted which goes to nobody, by reason.
+    """
+
+    def __init__(
+        self, connection: Connection, topics: Topics, device: str, journal: Journal, dropped: Counter[str]
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._device = device
+        self._journal = journal
+        self._dropped = dropped
+        self._under_way: dict[Entry, asyncio.Future[None]] = {}
+
+    @property
+    def overrun(self) -> bool:
+        """Whether so many answers wait that no more commands can be taken."""
+        return self._connection.pending >= MOST_WAITING
+
+    def give(self, answer: Answer) -> None:
+        """Publish an answer. It never raises: whose answer it is cannot help it."""
+        try:
+            if isinstance(answer.message, Result):
+                self._give_result(answer, answer.message)
+            elif self._connection.connected and self._connection.pending < PROGRESS_WAITING:
+                topic = self._topics.progress(self._device, answer.requester)
+                self._connection.publish(topic, encode(answer.message, answer.encoding))
+            else:
+                self._dropped["progress"] += 1
+        except (OutriderError, TypeError, ValueError) as error:
+            self._dropped["answer"] += 1
+            logger.error(  # noqa: TRY400  # the words say it
+                "%s could not give an answer to %s: %s", self._device, answer.message.id, error
+            )
+
+    def repeat(self) -> None:
+        """Give the final answers again that the broker has not acknowledged, after a connect."""
+        for entry in list(self._journal.undelivered()):
+            if entry.result is not None and entry not in self._under_way:
+                self.give(Answer(entry.key.requester, entry.result, entry.encoding, entry))
+
+    def _give_result(self, answer: Answer, result: Result) -> None:
+        entry = answer.entry
+        # The future, not the key: its callback runs a turn later, when a repeat may have been read already.
+        if entry and (first := self._under_way.get(entry)) and not first.done():
+            return  # repeated while the first is still on its way
+        topic = self._topics.result(self._device, answer.requester or None)
+        try:
+            sent = self._connection.publish(topic, encode(result, answer.encoding), retain=True)
+        except (MessageTooLarge, TypeError, ValueError) as error:
+            code = Code.TOO_LARGE if isinstance(error, MessageTooLarge) else Code.INTERNAL
+            told = Error(code, str(error).encode(errors="replace").decode())
+            result = structs.replace(result, status=Status.FAILED, value=UNSET, error=told)
+            if entry:
+                self._journal.finished(entry, result)
+            sent = self._connection.publish(topic, encode(result, answer.encoding), retain=True)
+        if entry:
+            self._under_way[entry] = sent
+            sent.add_done_callback(lambda done: self._delivered(entry, done))
+
+    def _delivered(self, entry: Entry, sent: asyncio.Future[None]) -> None:
+        if self._under_way.get(entry) is sent:
+            del self._under_way[entry]
+        if sent.cancelled():
+            return
+        error = sent.exception()
+        if error is None:
+            self._journal.delivered(entry)
+        elif isinstance(error, BrokerUnreachable):
+            return  # the connection was closed on this side; the answer stays in the journal
+        else:
+            logger.error("%s could not give the result of %s: %s", self._device, entry.key.id, error)
+            self._journal.delivered(entry)  # given up: the broker would refuse it again

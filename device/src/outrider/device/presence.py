@@ -1,0 +1,125 @@
+"""How a device stands on the broker: its retained state and about, its session, its will."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from outrider.schema import About, Decoder, Encoding, InvalidMessage, State, Topics, encode
+from outrider.schema.messages import MAX_SESSION
+
+from .connection import Message, Will
+from .definition import Definition
+from .journal import Journal
+
+logger = logging.getLogger("outrider.device")
+
+BELIEVED = MAX_SESSION // 2
+"""The greatest session that is believed of somebody else; the clock reaches it in 2112. A device goes one above what it
+believes, so that nobody can push it to the end of the numbers."""
+
+HEALING = 1.0
+"""Seconds between two corrections of the own state at least."""
+
+_STATE = Decoder(State)
+
+
+class Presence:
+    """The state and the about of one device, and what is done when another state stands in the place of its own.
+
+    :param about: with its digest.
+    :param publish: takes a topic and a payload to be retained; it never raises.
+    :param reconnect: ends the network connection, so that the next one begins with a higher session.
+    :param clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        topics: Topics,
+        about: tuple[About, str],
+        *,
+        journal: Journal,
+        publish: Callable[[str, bytes], None],
+        reconnect: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.session = 0
+        self._definition = definition
+        self._topics = topics
+        self._about, self._digest = about
+        self._journal = journal
+        self._publish = publish
+        self._reconnect = reconnect
+        self._clock = clock
+        self._since = clock()
+        self._foreign_session = 0
+        self._published = b""
+        self._status = ""
+        self._healing: asyncio.TimerHandle | None = None
+        self._healed = float("-inf")
+
+    def changed(self) -> None:
+        """A new status begins now."""
+        self._since = self._clock()
+
+    def will(self) -> Will:
+        """Begin a new session, and say what the broker shall publish if it ends without a word."""
+        self.session = self._journal.next_session(self._clock(), above=self._foreign_session)
+        return Will(self._topics.state(self._definition.id), encode(self._state("lost"), Encoding.JSON))
+
+    def publish(self, status: str) -> None:
+        """Publish the state."""
+        self._status = status
+        self._published = encode(self._state(status), Encoding.JSON)
+        self._publish(self._topics.state(self._definition.id), self._published)
+
+    def publish_about(self) -> None:
+        """Publish what this device can do."""
+        self._publish(self._topics.about(self._definition.id), encode(self._about, Encoding.JSON))
+
+    def receive(self, message: Message) -> None:
+        """See what stands in the place of the own state: correct it, or overtake a newer session."""
+        if message.payload == self._published:
+            return
+        try:
+            session = _STATE.decode(message.payload)[0].session
+        except InvalidMessage:
+            session = 0
+        if self.session < session <= BELIEVED:
+            self._foreign_session = max(self._foreign_session, session)
+            self._heal_soon()
+        elif not message.retain or session > BELIEVED:
+            # An older copy that a subscription brings needs nothing: each connect publishes the state anyway.
+            self._heal_soon()
+
+    def close(self) -> None:
+        """Correct nothing any more."""
+        if self._healing:
+            self._healing.cancel()
+
+    def _heal_soon(self) -> None:
+        if self._healing is None:
+            loop = asyncio.get_running_loop()
+            self._healing = loop.call_at(max(loop.time(), self._healed + HEALING), self._heal)
+
+    def _heal(self) -> None:
+        self._healing = None
+        self._healed = asyncio.get_running_loop().time()
+        if self._foreign_session > self.session:
+            logger.warning("%s: a newer session stands in its state; taking a higher one", self._definition.id)
+            self._reconnect()
+        else:
+            self.publish(self._status)
+
+    def _state(self, status: str) -> State:
+        definition = self._definition
+        return State(
+            device=definition.id,
+            status=status,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            session=self.session,
+            since=self._since,
+            groups=list(definition.groups),
+            pools=list(definition.pools),
+            tags=dict(definition.tags),
+            about=self._digest,
+        )
