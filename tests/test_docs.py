@@ -21,6 +21,7 @@ PROTOCOL = ROOT / "docs" / "protocol.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md")))
 
 ELSEWHERE = {
+    "export PATH=$PWD/.venv/bin:$PATH": ("tests/test_docs.py", '"PATH": f"{Path(sys.executable).parent}'),
     "make demo": ("tests/controller/test_demo.py", '"demo"'),
     "make test": ("pyproject.toml", 'testpaths = ["tests"]'),
     "make dist": ("tests/test_distributions.py", '"build", "--quiet", "--no-config", "--all-packages"'),
@@ -131,7 +132,7 @@ async def test_python_example_of_the_readme_runs(shell: Shell, spawn: Processes,
     example.write_text(examples(README)[1].replace("mqtt://localhost", shell.address))
     process = spawn.python(example)
     assert await process.wait() == 0, process
-    assert process.output == "40\nlamp-1 done\n"
+    assert process.output == "40\nlamp-1 done 60\n"
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ class TestStart:
         assert "pip install" not in str(caught.value)
 
     async def test_taken_port_says_where_and_what_to_do(self, kind: BrokerKind, taken_port: int) -> None:
-        with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{taken_port} is taken .*no MQTT broker.*--port"):
+        with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{taken_port} is taken.*not by an MQTT broker.*--port"):
             async with start_broker(taken_port, kind):
                 pass
 

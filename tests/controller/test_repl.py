@@ -242,6 +242,14 @@ async def test_script_waits_no_longer_than_told(run_script: Callable[..., Spawne
     assert repl.output.startswith("lamp-1  running  ")
 
 
+@pytest.mark.parametrize("wait", ["nan", "inf", "0", "1e10", "soon"])
+async def test_a_wait_that_is_no_duration_is_a_usage_error(run_script: Callable[..., Spawned], wait: str) -> None:
+    repl = run_script("send lamp-1 ping\n", "--wait", wait)
+    assert await repl.wait() == 2, repl
+    assert repl.output == ""
+    assert wait in repl.errors
+
+
 async def test_help_devices_and_about_answer_in_a_script(run_script: Callable[..., Spawned]) -> None:
     repl = run_script("help\ndevices\nabout gear-1 turn\nuse lamp-1\nhelp\nhelp calculate\nhelp use\nabout\n")
     assert await repl.wait() == 0, repl

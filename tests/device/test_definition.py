@@ -1,10 +1,12 @@
 import asyncio
+import math
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from outrider import device
 from outrider.device import Device, calculate
-from outrider.schema import InvalidCommand, InvalidName
+from outrider.schema import InvalidCommand, InvalidDefinition, InvalidName
 from tests.brokers import BrokerUnderTest
 
 
@@ -60,6 +62,69 @@ def test_name_that_is_not_well_formed_is_refused(where: str) -> None:
             groups=["a b"] if where == "group" else [],
             pools=["all"] if where == "pool" else [],
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_jobs", 0),
+        ("max_jobs", -1),
+        ("max_jobs", 2.5),
+        ("max_jobs", True),
+        ("max_threads", 0),
+        ("max_size", 0),
+        ("max_size", 4095),
+        ("max_size", 16 * 1024 * 1024 + 1),
+        ("versions", {"firmware": 1}),
+        ("versions", {"": "1"}),
+        ("versions", {2: "1"}),
+        ("versions", {"firmware": "\udcff"}),
+        ("tags", {"": "kitchen"}),
+        ("tags", {1: "kitchen"}),
+        ("tags", {"room": None}),
+        ("tags", {"room": ["kitchen"]}),
+        ("tags", {"room": b"kitchen"}),
+        ("tags", {"room": "\udcff"}),
+        ("tags", {"\udcff": "kitchen"}),
+        ("tags", {"floor": math.nan}),
+        ("tags", {"floor": -math.inf}),
+        ("tags", {"floor": 2**64}),
+    ],
+)
+def test_definition_that_cannot_be_is_refused(name: str, value: object) -> None:
+    options: dict[str, object] = {name: value}
+    with pytest.raises(InvalidDefinition, match=name.removesuffix("s")):
+        Device("lamp-1", **options)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # on purpose
+
+
+def test_definition_at_its_bounds_is_taken() -> None:
+    tags = {"room": "", "floor": -(2**63), "height": 0.5, "lit": False}
+    lamp = Device("lamp-1", max_jobs=1, max_threads=1, max_size=4096, tags=tags, versions={"firmware": ""})
+    assert (lamp.max_jobs, lamp.max_threads, lamp.max_size) == (1, 1, 4096)
+    assert (lamp.tags, lamp.versions) == (tags, {"firmware": ""})
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf])
+def test_timeout_that_never_or_at_once_ends_a_command_is_refused(timeout: float) -> None:
+    with pytest.raises(InvalidCommand, match="'dim' cannot have the timeout"):
+
+        @Device("lamp-1").command(timeout=timeout)
+        def dim() -> None: ...
+
+
+def test_generator_is_no_command() -> None:
+    lamp = Device("lamp-1")
+
+    async def slowly() -> AsyncIterator[int]:
+        yield 1
+
+    def quickly() -> Iterator[int]:
+        yield 1
+
+    for function in (slowly, quickly):
+        with pytest.raises(InvalidCommand, match=f"'{function.__name__}' is a generator.*Job.report"):
+            lamp.command(function)
+    assert set(lamp.commands) == {"ping"}
 
 
 def test_public_names_of_the_package() -> None:

@@ -1,9 +1,13 @@
 """`outrider-device`: which device it runs, and what it says where it cannot."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
+from tests.brokers import BrokerUnderTest
+from tests.peers import Connect, Peer
 from tests.processes import Processes, Spawned, script
 from tests.system.conftest import ROOT, Launch, Meet
 
@@ -34,6 +38,8 @@ def run(spawn: Processes, *arguments: str, cwd: Path = ROOT, env: dict[str, str 
         (("run", "--id", "lamp", "--group", "a/b"), "group 'a/b'"),
         (("run", "--id", "lamp", "--pool", "#"), "pool '#'"),
         (("run", "--id", "lamp", "--tag", "kitchen"), "KEY=VALUE"),
+        (("run", "--id", "lamp", "--tag", "=kitchen"), "KEY=VALUE"),
+        (("run", "--id", "lamp", "--tag", "room=\udcff"), "tag 'room' cannot be"),
         (("run", "--id", "lamp", "--prefix", "a//b"), "prefix"),
         (("run", "--id", "lamp", "--prefix", "+"), "prefix"),
         (("run", "--id", "lamp", "--broker", "localhost"), "mqtt://"),
@@ -107,6 +113,61 @@ async def test_calculate_prints_on_the_device(launch: Launch, meet: Meet) -> Non
     result = await outsider.ask("calculate", {"x": 0, "msg": "two words"})
     assert result["value"] == "two words"
     await outsider.device.process.wait_for("^two words$")
+
+
+async def test_calculate_prints_control_characters_written_out(launch: Launch, meet: Meet) -> None:
+    outsider = await meet(launch("--ready"))
+    await outsider.state("ready", timeout=10)
+    said = "one\ntwo\x1b[2J\u202e\r\x07 ë"
+    assert (await outsider.ask("calculate", {"x": 0, "msg": said}))["value"] == said
+    await outsider.device.process.wait_for(r"^one\ntwo\\x1b\[2J\\u202e\\r\\x07 ë$")
+
+
+@pytest.mark.parametrize("reader", ["reads nothing", "is gone"])
+async def test_output_that_nobody_reads_holds_up_no_other_command(
+    broker: BrokerUnderTest, prefix: str, connect: Connect, reader: str
+) -> None:
+    peer = await connect(Peer(broker.address))
+    await peer.subscribe(f"{prefix}/#")
+    reading, writing = os.pipe()
+    command = (script("outrider-device"), "run", "--id", "lamp-1", "--ready", "--prefix", prefix)
+    process = await asyncio.create_subprocess_exec(*command, "--broker", broker.address, stdout=writing)
+    os.close(writing)
+    try:
+        if reader == "is gone":
+            os.close(reading)
+        await peer.wait_for(lambda message: message.topic.endswith("/state"), 10)
+        await ask(peer, prefix, "c1", "calculate", [0, "x" * 200_000])
+        assert isinstance((await answer(peer, prefix, await ask(peer, prefix, "p1", "ping", [])))["value"], int)
+        if reader == "is gone":
+            assert (await answer(peer, prefix, "c1"))["status"] == "done"
+        await ask(peer, prefix, "t1", "terminate", [])
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        if reader == "reads nothing":
+            os.close(reading)
+
+
+async def ask(peer: Peer, prefix: str, id: str, command: str, args: list[object]) -> str:
+    await peer.publish(f"{prefix}/devices/lamp-1/cmd/ann", {"id": id, "command": command, "args": args})
+    return id
+
+
+async def answer(peer: Peer, prefix: str, id: str) -> dict[str, object]:
+    """The final answer to the command with this id."""
+    topic = f"{prefix}/devices/lamp-1/result/ann"
+    return (await peer.wait_for(lambda message: message.topic == topic and message.json()["id"] == id)).json()
+
+
+async def test_an_empty_broker_in_the_environment_is_none(spawn: Processes) -> None:
+    process = run(spawn, "run", "--id", "lamp", env={"OUTRIDER_BROKER": "", "OUTRIDER_PREFIX": ""})
+    await process.wait_for(r"localhost:1883|connected", errors=True)
+    process.terminate()
+    assert await process.wait() == 0
 
 
 async def test_result_over_the_brokers_limit_fails(launch: Launch, meet: Meet) -> None:

@@ -421,7 +421,7 @@ async def _check_free(address: str, port: int) -> None:
     if any(await asyncio.gather(*(_accepts(address, port, version) for version in _PROTOCOL_LEVELS))):
         use = f"an MQTT broker answers there: use it (--broker mqtt://{where}), or start another with --port"
         raise PortTaken(f"{where} is taken, {use}")
-    raise PortTaken(f"{where} is taken by a program that is no MQTT broker: choose another port with --port")
+    raise PortTaken(f"{where} is taken, and not by an MQTT broker: choose another port with --port")
 
 
 async def _accepts(address: str, port: int, version: str) -> bool:

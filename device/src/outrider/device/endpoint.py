@@ -135,6 +135,7 @@ class Endpoint:
             await self._connection.disconnect(end_session=not self._keeps_status)
         if self._failure:
             raise self._failure
+        logger.info("%s has ended, %s", self._device.id, "to come back" if self._keeps_status else "terminated")
         return stopped
 
     def stop(self) -> None:

@@ -102,7 +102,9 @@ class Prompt:
                 return
             except KeyboardInterrupt:
                 if not prompt.default_buffer.text:
-                    self._notice("Ctrl-D or exit leaves; cancel 1 ends the command [1] on its device", "")
+                    tag = max(session.in_flight, default=None)
+                    cancel = "" if tag is None else f"; cancel {tag} ends the command [{tag}] on its device"
+                    self._notice(f"Ctrl-D or exit leaves{cancel}", "")
             except OutriderError as error:
                 self._notice(f"error: {error}", "red")
             except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType, ValidationError, convert
 
 from .terminal import json_text, printable
 
-DEPTH: Final = 5
+DEPTH: Final = 10
 """How deep a type is told; below that it is just an object, a list or anything."""
 
 _SCHEMAS: Final = 1000
