@@ -19,6 +19,7 @@ from outrider.schema import (
     Code,
     CommandFailed,
     CommandRejected,
+    NoAnswer,
     Progress,
     Result,
     Status,
@@ -324,3 +325,19 @@ def test_a_value_is_decoded_as_asked() -> None:
     with pytest.raises(ValidationError):
         value_of(done, str)
     assert value_of(Result(id="1", device="d", command="c", status=Status.DONE, value=UNSET)) is None
+
+
+async def test_call_of_who_is_not_there_says_so_at_once(broker: BrokerUnderTest, prefix: str) -> None:
+    lamp = Device("lamp-1", groups=["kitchen"], initial="ready")
+    async with Fleet(broker.address, requester="me", prefix=prefix) as fleet:
+        served = asyncio.create_task(lamp.serve(broker.address, prefix=prefix))
+        await until(fleet, lambda: bool(fleet.devices()))
+        for target, words in {"lamp-9": "did you mean lamp-1", "@kitchen": "use send", "all": "use send"}.items():
+            with pytest.raises(UnknownTarget, match=words):
+                await fleet.call(target, "ping")
+        await fleet.call("lamp-1", "terminate")
+        assert await served
+        await until(fleet, lambda: fleet.devices()[0].status == "terminated")
+        with pytest.raises(NoAnswer, match="nothing was sent") as caught:
+            await fleet.call("lamp-1", "ping")
+        assert caught.value.status is Status.OFFLINE

@@ -98,7 +98,7 @@ def test_definition_that_cannot_be_is_refused(name: str, value: object) -> None:
 
 
 def test_definition_at_its_bounds_is_taken() -> None:
-    tags = {"room": "", "floor": -(2**63), "height": 0.5, "lit": False}
+    tags: dict[str, str | int | float | bool] = {"room": "", "floor": -(2**63), "height": 0.5, "lit": False}
     lamp = Device("lamp-1", max_jobs=1, max_threads=1, max_size=4096, tags=tags, versions={"firmware": ""})
     assert (lamp.max_jobs, lamp.max_threads, lamp.max_size) == (1, 1, 4096)
     assert (lamp.tags, lamp.versions) == (tags, {"firmware": ""})

@@ -13,8 +13,11 @@ from outrider.schema import (
     About,
     BrokerUnreachable,
     Kind,
+    LocalError,
+    NoAnswer,
     Result,
     State,
+    Status,
     Topics,
     UnknownTarget,
     digest_of,
@@ -236,13 +239,24 @@ class Fleet:
         """Call a command on one device and return its value.
 
         :param type: what the value is decoded as; plain objects by default.
+        :raises UnknownTarget: nobody has seen this device, or it is a group.
         :raises RemoteError: the device answered otherwise than `done`.
-        :raises NoAnswer: none came within 30 s.
+        :raises NoAnswer: none came within 30 s, or the device is terminated and was not asked.
         """
-        result = await self._invoker.call(device, command, _arguments(args, named))
+        arguments = _arguments(args, named)
+        state = self.roster.states.get(device)
+        if state is None or state.status == "terminated":
+            raise self._cannot_call(device)
+        result = await self._invoker.call(device, command, arguments)
         if error := error_of(result):
             raise error
         return value_of(result, type)
+
+    def _cannot_call(self, device: str) -> LocalError:
+        targets = self.resolve(device)
+        if targets.group is not None:
+            return UnknownTarget(f"call asks one device; {device} stands for {len(targets.devices)}: use send")
+        return NoAnswer(f"{device} is terminated: nothing was sent to it", device=device, status=Status.OFFLINE)
 
     def _receive(self, batch: Sequence[Message]) -> None:
         for message in batch:

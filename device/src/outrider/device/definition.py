@@ -113,14 +113,14 @@ class Definition:
         timeout: float | None = None,
         inline: bool = False,
     ) -> None:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise InvalidCommand(
+                f"{self.id}: command {name or function.__name__!r} is a generator (it has a yield); a command gives "
+                "one value: return it, and tell what happens meanwhile with Job.report or Job.print"
+            )
         spec = CommandSpec(function, name=name, injectable=(Job,))
         if spec.name in builtin.RESERVED:
             raise InvalidCommand(f"{self.id}: {spec.name!r} is a control command of every device; choose another name")
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-            raise InvalidCommand(
-                f"{self.id}: command {spec.name!r} is a generator (it has a yield), and a command returns one value: "
-                "return it, and tell what happens meanwhile with Job.report or Job.print"
-            )
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise InvalidCommand(
                 f"{self.id}: command {spec.name!r} cannot have the timeout {timeout}: give seconds above 0, or none"
@@ -149,8 +149,10 @@ def check_tags(tags: Mapping[str, str | int | float | bool]) -> dict[str, str | 
                 good = True
             case int():
                 good = _INTEGERS[0] <= value <= _INTEGERS[1]
+            case float():
+                good = math.isfinite(value)
             case _:
-                good = isinstance(value, float) and math.isfinite(value)
+                good = False
         if not good:
             raise InvalidDefinition(f"tag {name!r} cannot be {value!r}: use text, a finite number, True or False")
         checked[name] = value
@@ -172,7 +174,10 @@ def _check_limit(name: str, value: int, least: int, most: int | None = None) -> 
 
 def _is_text(value: object) -> bool:
     """Whether it is text that can be encoded: bytes of a command line that are no UTF-8 cannot."""
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and value.encode() is not None
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
