@@ -32,7 +32,7 @@ from .answers import OUTBOX, Answers
 from .builtin import READING, RESERVED, Controls, Stats
 from .connection import Connection, Message, Subscription
 from .definition import Definition
-from .executor import Executor
+from .executor import Answer, Executor
 from .lifecycle import Lifecycle
 from .presence import Presence
 
@@ -75,7 +75,7 @@ class Endpoint:
             # What still comes while this process ends must not start: nobody would give its result.
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
-            answer=lambda answer: self._answers.give(answer),
+            answer=self._give,
             clock=clock,
             max_jobs=definition.max_jobs,
             max_threads=definition.max_threads,
@@ -221,6 +221,9 @@ class Endpoint:
             logger.warning("%s dropped a message (%d so far): %s", self._device.id, count, message)
 
     # What goes out beside answers
+
+    def _give(self, answer: Answer) -> None:
+        self._answers.give(answer)
 
     def _connected(self) -> None:
         self._presence.publish(self._lifecycle.status)
