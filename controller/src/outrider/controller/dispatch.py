@@ -104,6 +104,8 @@ class Dispatch:
             status, words = Status.OFFLINE, "terminated: nothing was sent to it"
         elif device in self._invocation.accepted:
             status, words = Status.RUNNING, f"accepted, no final answer yet; the device is {where}"
+            if where == "lost":
+                words = "it was running when the device was lost; whether it finished is not known"
         elif not self._invocation.acknowledged(device):
             words = f"the broker has not acknowledged it; the device is {where}; it may still run"
             status = Status.QUEUED

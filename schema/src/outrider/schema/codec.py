@@ -7,6 +7,7 @@ segmentation fault on small stacks.
 
 import re
 from enum import StrEnum
+from itertools import accumulate
 from typing import Final, Generic, TypeVar
 
 import msgspec
@@ -19,6 +20,9 @@ MAX_SIZE: Final = 256 * 1024
 
 MAX_DEPTH: Final = 32
 """Levels that objects and arrays may be nested."""
+
+MAX_SIZED: Final = 10_000
+"""Arrays, maps, binaries, extensions of any length and strings over 31 bytes that a MessagePack message may have."""
 
 T = TypeVar("T")
 
@@ -39,10 +43,8 @@ _MSGPACK_MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 _JWS_START = ord("e")
 
 _NOT_OPENING = bytes(b for b in range(256) if b not in b"[{")
-_MSGPACK_CONTAINERS = frozenset((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
-_NOT_CONTAINER = bytes(b for b in range(256) if b not in _MSGPACK_CONTAINERS)
-
-_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NOT_BRACKET = bytes(b for b in range(256) if b not in b"[{]}")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # up and down, as signed bytes
 _JSON_ID = re.compile(rb'"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 _MSGPACK_ID = re.compile(rb"(?:[\x80-\x8f]|\xde..|\xdf....)\xa2id(?:([\xa1-\xbf])|\xd9(.))", re.DOTALL)
 _ID_WITHIN = 1024
@@ -107,14 +109,22 @@ def check_limits(payload: bytes, *, max_size: int = MAX_SIZE, max_depth: int = M
             code=Code.TOO_LARGE,
         )
     encoding = encoding_of(payload)
-    # A cheap upper bound first, counted in C: bytes that could open a level. Only what exceeds it is looked at closely.
-    if encoding is Encoding.JSON:
-        deep = len(payload.translate(None, _NOT_OPENING)) > max_depth and _json_depth(payload) > max_depth
-    else:
-        deep = len(payload.translate(None, _NOT_CONTAINER)) > max_depth and _msgpack_too_deep(payload, max_depth)
-    if deep:
-        raise InvalidMessage(f"the message is nested more than {max_depth} levels deep")
+    check_nesting(payload, encoding, max_depth=max_depth)
     return encoding
+
+
+def check_nesting(text: bytes, encoding: Encoding, *, max_depth: int = MAX_DEPTH) -> None:
+    """Check what `encode` has written, or anybody else, against `max_depth` and, in MessagePack, `MAX_SIZED`.
+
+    :raises InvalidMessage: it is over one of them.
+    """
+    # A cheap upper bound first: bytes that could open a level. Only what exceeds it is looked at closely, and that in C
+    # as far as can be, for the event loop waits meanwhile.
+    if encoding is Encoding.JSON:
+        if len(text.translate(None, _NOT_OPENING)) > max_depth and _json_depth(text) > max_depth:
+            raise _too_deep(max_depth)
+    elif len(text.translate(None, _NOT_SIZED)) > max_depth:
+        _check_msgpack(text, max_depth)
 
 
 def find_id(payload: bytes) -> str | None:
@@ -134,65 +144,22 @@ def find_id(payload: bytes) -> str | None:
     return text.decode() if re.fullmatch(rb"[A-Za-z0-9_-]{1,64}", text) else None
 
 
-def _json_depth(payload: bytes) -> int:
-    depth = deepest = 0
-    for byte in _JSON_STRING.sub(b"", payload):
-        if byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
-    return deepest
+def _too_deep(max_depth: int) -> InvalidMessage:
+    return InvalidMessage(f"the message is nested more than {max_depth} levels deep")
 
 
-def _msgpack_too_deep(payload: bytes, max_depth: int) -> bool:
-    """Walk the headers of a MessagePack value with an explicit stack; what is cut short is left to the decoder."""
-    remaining = [1]  # values still to come at each open level
-    at, end = 0, len(payload)
-    while remaining and at < end:
-        if remaining[-1] == 0:
-            remaining.pop()
-            continue
-        remaining[-1] -= 1
-        header = payload[at]
-        at += 1
-        if header in _MSGPACK_CONTAINERS and len(remaining) > max_depth:
-            return True
-        inside = 0
-        if 0x80 <= header <= 0x8F:
-            inside = 2 * (header & 0x0F)
-        elif 0x90 <= header <= 0x9F:
-            inside = header & 0x0F
-        elif 0xDC <= header <= 0xDF:
-            width = 2 if header in (0xDC, 0xDE) else 4
-            inside = int.from_bytes(payload[at : at + width]) * (2 if header >= 0xDE else 1)
-            at += width
-        elif 0xA0 <= header <= 0xBF:
-            at += header & 0x1F
-        elif header in _MSGPACK_SIZED:
-            width, extra = _MSGPACK_SIZED[header]
-            at += width + int.from_bytes(payload[at : at + width]) + extra
-        else:
-            at += _MSGPACK_FIXED.get(header, 0)
-        if inside:
-            remaining.append(inside)
-    return False
+def _json_depth(text: bytes) -> int:
+    """The deepest level, exact up to the first fault, where the decoder stops too."""
+    if b"\\" in text:
+        text = text.replace(rb"\\", b"").replace(rb"\"", b"")  # then each quotation mark begins or ends a string
+    outside = b"".join(text.split(b'"')[::2])
+    steps = memoryview(outside.translate(_STEPS, _NOT_BRACKET)).cast("b")
+    return max(accumulate(steps), default=0)
 
 
-# MessagePack headers: those followed by a length (its width, and what an extension's type byte adds) …
-_MSGPACK_SIZED = {
-    0xC4: (1, 0),
-    0xC5: (2, 0),
-    0xC6: (4, 0),
-    0xC7: (1, 1),
-    0xC8: (2, 1),
-    0xC9: (4, 1),
-    0xD9: (1, 0),
-    0xDA: (2, 0),
-    0xDB: (4, 0),
-}
-# … and those followed by a fixed number of bytes.
+# MessagePack headers: those followed by a fixed number of bytes …
 _MSGPACK_FIXED = {
+    **{0xA0 + length: length for length in range(1, 32)},
     0xCA: 4,
     0xCB: 8,
     0xCC: 1,
@@ -209,6 +176,79 @@ _MSGPACK_FIXED = {
     0xD7: 9,
     0xD8: 17,
 }
+# … those followed by a length (its width, and what an extension's type byte adds) …
+_MSGPACK_LENGTHS = {
+    0xC4: (1, 0),
+    0xC5: (2, 0),
+    0xC6: (4, 0),
+    0xC7: (1, 1),
+    0xC8: (2, 1),
+    0xC9: (4, 1),
+    0xD9: (1, 0),
+    0xDA: (2, 0),
+    0xDB: (4, 0),
+}
+# … and those of arrays and maps (how many values, or how wide the number is, and values for each of them).
+_MSGPACK_CONTAINERS = {
+    **{0x80 + length: (0, 2 * length) for length in range(16)},
+    **{0x90 + length: (0, length) for length in range(16)},
+    0xDC: (2, 1),
+    0xDD: (4, 1),
+    0xDE: (2, 2),
+    0xDF: (4, 2),
+}
+_NOT_SIZED = bytes(b for b in range(256) if b not in _MSGPACK_LENGTHS and b not in _MSGPACK_CONTAINERS)
+
+
+def _wide() -> bytes:
+    """A pattern for one value of a fixed width of more than a byte."""
+    headers: dict[int, bytes] = {}
+    for header, width in _MSGPACK_FIXED.items():
+        headers[width] = headers.get(width, b"") + rb"\x%02x" % header
+    return b"|".join(b"[%b].{%d}" % (some, width) for width, some in headers.items())
+
+
+_MSGPACK_WIDE = re.compile(_wide(), re.DOTALL)
+_MSGPACK_PLAIN = re.compile(rb"(?:[\x00-\x7f\xa0\xc0-\xc3\xe0-\xff]|%b)*+" % _wide(), re.DOTALL)
+
+
+def _check_msgpack(text: bytes, max_depth: int) -> None:
+    """Walk the headers with an explicit stack, over runs of plain values at once; the decoder judges what is broken."""
+    remaining = [1]  # values still to come at each open level
+    at = sized = values = 0
+    while True:
+        begin, at = at, _MSGPACK_PLAIN.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if at > begin:
+            # Without the wide ones a byte is a value: a search that begins at a header goes on from header to header.
+            single, wide = _MSGPACK_WIDE.subn(b"", text[begin:at])
+            values = len(single) + wide
+        while values >= remaining[-1]:
+            values -= remaining.pop()
+            if not remaining:
+                return
+        remaining[-1] -= values + 1
+        values = 0
+        header = text[at] if at < len(text) else None
+        at += 1
+        if header in _MSGPACK_CONTAINERS:
+            if len(remaining) > max_depth:
+                raise _too_deep(max_depth)
+            width, inside = _MSGPACK_CONTAINERS[header]
+            if width:
+                inside *= int.from_bytes(text[at : at + width])
+                at += width
+            remaining.append(inside)
+        elif header in _MSGPACK_LENGTHS:
+            width, extra = _MSGPACK_LENGTHS[header]
+            at += width + int.from_bytes(text[at : at + width]) + extra
+        else:  # cut short
+            return
+        sized += 1
+        if sized > MAX_SIZED:
+            raise InvalidMessage(
+                f"the message has more than {MAX_SIZED:,} arrays, maps, binaries and long strings: send less at once"
+            )
+
 
 COMMAND: Final = Decoder(Command)
 PROGRESS: Final = Decoder(Progress)
