@@ -1,4 +1,13 @@
-from outrider.device.attempts import VersionChoice, longest_pause
+import asyncio
+from itertools import pairwise
+
+import pytest
+
+from outrider.device.address import Address
+from outrider.device.attempts import STEADY, Pauses, VersionChoice
+from outrider.device.connection import Connection
+from tests.device.mosquitto import free_port
+from tests.processes import until
 
 
 def test_mqtt_5_comes_first() -> None:
@@ -40,6 +49,51 @@ def test_5_gets_another_chance_after_three_failures_in_a_row() -> None:
     assert versions.first == 5
 
 
-def test_pauses_double_up_to_half_a_minute() -> None:
-    assert [longest_pause(attempt) for attempt in range(9)] == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert longest_pause(1_000_000) == 30
+def test_pauses_are_chosen_from_a_range_that_doubles_up_to_half_a_minute() -> None:
+    ranges: list[tuple[float, float]] = []
+
+    def choose(low: float, high: float) -> float:
+        ranges.append((low, high))
+        return high / 3
+
+    pauses = Pauses(choose)
+    taken = [pauses.next(0) for _ in range(9)]
+    assert ranges == [(0, longest) for longest in (0.25, 0.5, 1, 2, 4, 8, 16, 30, 30)]
+    assert taken == [high / 3 for _, high in ranges]
+
+
+def test_pauses_begin_anew_after_a_connection_that_lasted() -> None:
+    pauses = Pauses(lambda _, high: high)
+    assert [pauses.next(lived) for lived in (0, 0, 0, STEADY - 0.1, STEADY, 0, 3600)] == [
+        0.25,
+        0.5,
+        1,
+        2,
+        0.25,
+        0.5,
+        0.25,
+    ]
+
+
+def test_pauses_of_two_that_lost_one_broker_differ() -> None:
+    one, other = Pauses(), Pauses()
+    several = [(one.next(0), other.next(0)) for _ in range(9)]
+    assert all(first != second for first, second in several)
+    assert all(0 <= pause <= 30 for pair in several for pause in pair)
+
+
+async def test_connection_waits_as_its_pauses_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    told: list[float] = []
+
+    class Told(Pauses):
+        def next(self, lived: float) -> float:
+            told.append(lived)
+            asked.append(asyncio.get_running_loop().time())
+            return 0.2
+
+    monkeypatch.setattr("outrider.device.connection.Pauses", Told)
+    async with Connection(Address("127.0.0.1", free_port()), client_id="c", receive=lambda _: None):
+        await until(lambda: len(asked) >= 3, 10)
+    assert told[:3] == [0, 0, 0]
+    assert all(after - before >= 0.19 for before, after in pairwise(asked))

@@ -95,20 +95,36 @@ async def test_version_is_the_one_the_broker_speaks(address: Address, version: s
         assert connection.protocol == {"5": 5, "3.1.1": 4}[version]
 
 
-async def test_round_trips_are_quick_one_by_one(address: Address, prefix: str) -> None:
-    """A broker that leaves Nagle on answers after 44 ms unless each read is acknowledged at once."""
+async def test_ping_pong_is_quick(address: Address, prefix: str) -> None:
+    """A broker that leaves Nagle on answers after 44 ms unless each read is acknowledged at once.
+
+    It takes two connections to see it: what one sends to itself carries the acknowledgements along.
+    """
     arrived = asyncio.Event()
-    async with Connection(address, client_id=prefix, receive=lambda _: arrived.set()) as connection:
-        await connection.subscribe(Subscription(f"{prefix}/t"))
-        times: list[float] = []
-        for _ in range(21):
-            began = time.perf_counter()
-            arrived.clear()
-            async with asyncio.timeout(LIMIT):
-                await connection.publish(f"{prefix}/t", b"x")
+
+    def answer(_: Sequence[Message]) -> None:
+        pong.publish(f"{prefix}/pong", b"x")
+
+    async with (
+        Connection(address, client_id=f"{prefix}-1", receive=lambda _: arrived.set()) as ping,
+        Connection(address, client_id=f"{prefix}-2", receive=answer) as pong,
+        asyncio.timeout(LIMIT),
+    ):
+        await asyncio.gather(
+            ping.subscribe(Subscription(f"{prefix}/pong")), pong.subscribe(Subscription(f"{prefix}/ping"))
+        )
+
+        async def median() -> float:
+            times: list[float] = []
+            for _ in range(21):
+                began = time.perf_counter()
+                arrived.clear()
+                ping.publish(f"{prefix}/ping", b"x")
                 await arrived.wait()
-            times.append(time.perf_counter() - began)
-    assert statistics.median(times) < 0.03
+                times.append(time.perf_counter() - began)
+            return statistics.median(times)
+
+        assert min([await median() for _ in range(3)]) < 0.015
 
 
 async def test_what_is_published_before_the_broker_is_there_is_sent_in_order(tmp_path: Path) -> None:

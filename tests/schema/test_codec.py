@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outrider.schema import MAX_DEPTH, MAX_SIZE, Code, Command, Decoder, Encoding, InvalidMessage, check_limits, encode
-from outrider.schema.codec import find_id
+from outrider.schema.codec import MAX_SIZED, check_nesting, find_id
 
 COMMAND = Decoder(Command)
 LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text()
@@ -53,6 +53,49 @@ def test_message_nested_too_deep_is_refused(encoding: Encoding, levels: int) -> 
 def test_brackets_inside_text_are_no_levels(encoding: Encoding) -> None:
     payload = encode({"a": '[{"\\' * 1000, "b": '\\"[[['}, encoding)
     assert check_limits(payload) is encoding
+
+
+@pytest.mark.parametrize(
+    "value",
+    cast(
+        "list[object]",
+        [
+            *(sign * 2**bits for bits in (0, 6, 7, 8, 15, 16, 31, 32, 63) for sign in (1, -1)),
+            *("x" * length for length in (*range(33), 255, 256, 65_535, 65_536)),
+            *(b"\x91" * length for length in (0, 1, 255, 256, 65_535, 65_536)),
+            *(msgspec.msgpack.Ext(5, b"\x91" * length) for length in (0, 1, 2, 3, 4, 8, 16, 17, 256, 65_536)),
+            *([number] * length for number in (1, 300, True, None, 0.5, "x") for length in (0, 15, 16, 65_536)),
+            *(dict.fromkeys(map(str, range(length)), -9) for length in (0, 15, 16, 9_000, 65_536)),
+            [1, "x", 2, b"x", [], 300, 1.5],
+        ],
+    ),
+    ids=lambda value: f"{type(value).__name__}-{str(value)[:9]}",
+)
+def test_depth_bound_is_exact_behind_each_kind_of_value_in_messagepack(value: object) -> None:
+    deep: object = []
+    for _ in range(40):
+        deep = [deep]
+    payload = encode({"a": [value, deep, value], "b": 1}, Encoding.MSGPACK)
+    check_limits(payload, max_size=len(payload), max_depth=43)
+    with pytest.raises(InvalidMessage, match="levels deep"):
+        check_limits(payload, max_size=len(payload), max_depth=42)
+
+
+@pytest.mark.parametrize("value", cast("list[object]", [[], [1], {}, {"a": 1}, b"", b"x", "x" * 32]), ids=repr)
+def test_messagepack_has_a_limit_of_what_is_walked_one_by_one(value: object) -> None:
+    """Each takes a microsecond for which nothing else runs on the event loop."""
+    within = MAX_SIZED - 2  # the map and the list around them count, too
+    check_nesting(encode({"a": [value] * within}, Encoding.MSGPACK), Encoding.MSGPACK)
+    with pytest.raises(InvalidMessage, match="more than 10,000 arrays, maps, binaries and long strings") as caught:
+        check_nesting(encode({"a": [value] * (within + 1)}, Encoding.MSGPACK), Encoding.MSGPACK)
+    assert caught.value.code == Code.INVALID_MESSAGE
+
+
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_broken_messagepack_is_left_to_the_decoder(cut: int) -> None:
+    value: dict[str, object] = {"a": [[]] * 40, "b": [300, 1.5, "x" * 40]}
+    payload = encode(value, Encoding.MSGPACK)
+    assert check_limits(payload[:-cut]) is Encoding.MSGPACK
 
 
 def test_message_over_the_size_limit_is_too_large() -> None:

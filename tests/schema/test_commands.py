@@ -1,9 +1,12 @@
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Literal, cast
 
 import msgspec
 import pytest
+from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, Raw, Struct
@@ -111,6 +114,64 @@ def test_number_that_is_not_finite_is_refused(value: float) -> None:
     for args in wrong:
         with pytest.raises(InvalidArguments, match="not a finite number"):
             spec.arguments(given_as(args, Encoding.MSGPACK), Encoding.MSGPACK)
+
+
+@dataclass
+class Plain:
+    x: float | list[float] = 0.0
+    n: int | list[int] = 0
+    inner: "Plain | None" = None
+
+
+@define
+class Attributes:
+    x: float = 0.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_number_that_is_not_finite_is_refused_wherever_it_stands(value: float) -> None:
+    def take(
+        plain: Plain | None = None,
+        decimal: Decimal | None = None,
+        keys: dict[float, int] | None = None,
+        deep: dict[str, dict[float, int]] | None = None,
+        attributes: Attributes | None = None,
+    ) -> None: ...
+
+    spec = CommandSpec(take)
+    wrong: list[dict[str, object]] = [
+        {"plain": {"x": value}},
+        {"plain": {"inner": {"x": [value]}}},
+        {"decimal": str(value)},
+        {"decimal": "sNaN"},
+        {"keys": {value: 1}},
+        {"deep": {"a": {value: 1}}},
+        {"attributes": {"x": value}},
+    ]
+    for args in wrong:
+        with pytest.raises(InvalidArguments, match="not a finite number") as caught:
+            spec.arguments(given_as(args, Encoding.MSGPACK), Encoding.MSGPACK)
+        assert caught.value.argument in args
+    fine: dict[str, object] = {"plain": {"inner": {}}, "decimal": "1e999", "keys": {0.5: 1}, "attributes": {"x": 1}}
+    taken = spec.arguments(given_as(fine, Encoding.MSGPACK), Encoding.MSGPACK)
+    assert (taken["plain"], taken["decimal"], taken["attributes"]) == (
+        Plain(inner=Plain()),
+        Decimal("1e999"),
+        Attributes(1),
+    )
+
+
+def test_integer_of_more_than_64_bits_is_refused_wherever_it_stands() -> None:
+    def take(plain: Plain | None = None, keys: dict[int, int] | None = None) -> None: ...
+
+    large = b"9" * 30
+    for args in (
+        b'{"plain":{"n":%b}}' % large,
+        b'{"plain":{"inner":{"n":[%b]}}}' % large,
+        b'{"keys":{"%b":1}}' % large,
+    ):
+        with pytest.raises(InvalidArguments, match="more than 64 bits"):
+            CommandSpec(take).arguments(Raw(args), Encoding.JSON)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,18 @@
 """How a connection is tried: with which MQTT version, with which after that, and after what pause again."""
 
 import logging
+import random
+from collections.abc import Callable
+from typing import Final
 
 from .client import MQTT_3_1_1, MQTT_5
 from .link import Handlers, Link, LinkError, Settings, Will
 
 logger = logging.getLogger("outrider.connection")
+
+STEADY: Final = 5.0
+"""Seconds after which a connection counts as good, and the pauses before reconnecting begin anew."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 
 
 class Opener:
@@ -94,6 +101,20 @@ class VersionChoice:
             self._silences = self._failures = 0
 
 
-def longest_pause(attempt: int) -> float:
-    """The upper bound, in seconds, of the random pause after the given failed attempt, counted from 0."""
-    return min(30.0, 0.25 * 2.0 ** min(attempt, 16))
+class Pauses:
+    """How long to wait before connecting again: longer each time, and at random, for many may have lost one broker.
+
+    `choose(low, high)` picks the pause.
+    """
+
+    def __init__(self, choose: Callable[[float, float], float] = random.uniform) -> None:
+        self._choose = choose
+        self._longest = _FIRST_PAUSE
+
+    def next(self, lived: float) -> float:
+        """The pause, in seconds, after a connection that lived so many seconds; 0 if none came about."""
+        if lived >= STEADY:
+            self._longest = _FIRST_PAUSE
+        pause = self._choose(0.0, self._longest)
+        self._longest = min(2 * self._longest, _LONGEST_PAUSE)
+        return pause

@@ -7,7 +7,6 @@ acknowledged it.
 import asyncio
 import contextlib
 import logging
-import random
 import ssl
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -17,7 +16,7 @@ from typing import Final, ParamSpec, Self
 from outrider.schema.errors import BrokerUnreachable, SubscribeRefused
 
 from .address import Address
-from .attempts import Opener, longest_pause
+from .attempts import STEADY, Opener, Pauses
 from .client import MQTT_3_1_1, MQTT_5, Message
 from .link import Handlers, Link, LinkError, LinkLost, Loss, Settings, Subscription, Will
 from .outbox import Outbox, Publication
@@ -26,8 +25,6 @@ __all__ = ["Connection", "Message", "Subscription", "Will"]
 
 logger = logging.getLogger("outrider.connection")
 
-_STEADY = 5.0
-"""Seconds after which a connection counts as good, and the pauses before reconnecting begin anew."""
 _SUSPICIOUS = 3
 """Connections in a row that ended early, until the log suspects another client with the same id."""
 _CLOSING = 1.0
@@ -289,26 +286,22 @@ class Connection:
 
     async def _run(self) -> None:
         """Keep a connection up, until cancelled."""
-        attempt = 0
+        pauses = Pauses()
         while True:
             self._hurry.clear()
-            began = monotonic()
+            lived = 0.0
             try:
                 link = await self._opener.open(None if self._will is None else self._will())
                 began = monotonic()
                 await self._serve(link)
+                lived = monotonic() - began
             except LinkError as error:
                 self._failed(str(error))
             except Exception as error:
                 logger.exception("%s: connecting to %s failed", self.client_id, self._where)
                 self._failed(f"{type(error).__name__}: {error}")
-            else:
-                if monotonic() - began >= _STEADY:
-                    attempt = 0
-            pause = random.uniform(0, longest_pause(attempt))
-            attempt += 1
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(pauses.next(lived)):
                     await self._hurry.wait()
 
     async def _serve(self, link: Link) -> None:
@@ -333,7 +326,7 @@ class Connection:
             self._link = None
             link.disconnect()
             loss = link.lost.result()
-            early = monotonic() - began < _STEADY
+            early = monotonic() - began < STEADY
             self._outbox.cut(early=early and not loss.taken_over)
         self._log_loss(loss, early)
         if established and not self._ended and self._on_disconnect is not None:

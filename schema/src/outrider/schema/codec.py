@@ -200,16 +200,20 @@ _MSGPACK_CONTAINERS = {
 _NOT_SIZED = bytes(b for b in range(256) if b not in _MSGPACK_LENGTHS and b not in _MSGPACK_CONTAINERS)
 
 
-def _wide() -> bytes:
-    """A pattern for one value of a fixed width of more than a byte."""
+def _plain_values() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """A run of values of fixed widths, and one that is wider than a byte: quick to match, and quick to search."""
     headers: dict[int, bytes] = {}
     for header, width in _MSGPACK_FIXED.items():
         headers[width] = headers.get(width, b"") + rb"\x%02x" % header
-    return b"|".join(b"[%b].{%d}" % (some, width) for width, some in headers.items())
+    wide = b"|".join(b"[%b].{%d}" % (some, width) for width, some in headers.items())
+    after = b"|".join(b"(?<=[%b]).{%d}" % (some, width) for width, some in headers.items())
+    return (
+        re.compile(rb"(?:[\x00-\x7f\xa0\xc0-\xc3\xe0-\xff]|%b)*+" % wide, re.DOTALL),
+        re.compile(b"[%b](?:%b)" % (b"".join(headers.values()), after), re.DOTALL),
+    )
 
 
-_MSGPACK_WIDE = re.compile(_wide(), re.DOTALL)
-_MSGPACK_PLAIN = re.compile(rb"(?:[\x00-\x7f\xa0\xc0-\xc3\xe0-\xff]|%b)*+" % _wide(), re.DOTALL)
+_MSGPACK_PLAIN, _MSGPACK_WIDE = _plain_values()
 
 
 def _check_msgpack(text: bytes, max_depth: int) -> None:

@@ -5,12 +5,14 @@ annotations (`typing.Annotated[..., msgspec.Meta(...)]` for ranges, lengths and 
 """
 
 import copy
+import dataclasses
 import inspect
 import math
 import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
+from decimal import Decimal
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -226,24 +228,34 @@ def _is_array(raw: bytes, encoding: Encoding) -> bool:
 
 
 def _check_finite(value: object, name: str) -> None:
-    """Refuse NaN, infinities (MessagePack carries them) and integers that no other peer could carry."""
+    """Refuse NaN, infinities (MessagePack and `Decimal` carry them) and integers that no other peer could carry."""
     match value:
         case bool():
             return
         case int():
             if not _INT_MIN <= value <= _INT_MAX:
                 raise InvalidArguments(f"argument {name!r}: an integer of more than 64 bits", argument=name)
-        case float():
-            if not math.isfinite(value):
+        case float() | Decimal():
+            if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
                 raise InvalidArguments(f"argument {name!r}: {value} is not a finite number", argument=name)
         case list() | tuple() | set() | frozenset():
             for item in typing.cast("Iterable[object]", value):
                 _check_finite(item, name)
         case dict():
-            for item in typing.cast("dict[object, object]", value).values():
+            for key, item in typing.cast("dict[object, object]", value).items():
+                _check_finite(key, name)
                 _check_finite(item, name)
-        case Struct():
-            for field in value.__struct_fields__:
-                _check_finite(getattr(value, field), name)
         case _:
-            return
+            kind: type[object] = value.__class__
+            for field in _fields(kind):  # type: ignore[arg-type]  # mypy looks at the instances' __hash__
+                _check_finite(getattr(value, field, None), name)
+
+
+@cache
+def _fields(kind: type[object]) -> tuple[str, ...]:
+    """The fields of a Struct, a dataclass or a class made by attrs; none of anything else."""
+    if issubclass(kind, Struct):
+        return kind.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(field.name for field in getattr(kind, "__attrs_attrs__", ()))
