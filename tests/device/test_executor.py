@@ -502,3 +502,19 @@ async def _every_command_gets_one_answer(commands: list[tuple[str, int, str]], s
             if isinstance(each, Result) and each.command != "ping" and "used before" not in str(each.error)
         }
         assert len(final) <= 1
+
+
+async def test_value_nested_deeper_than_a_requester_reads_fails() -> None:
+    async def deep(levels: int) -> object:
+        value: object = 1
+        for _ in range(levels):
+            value = [value]
+        return value
+
+    bench = Bench(deep)
+    bench.send("deep", 31)
+    bench.send("deep", 32, id="a2")
+    assert (await bench.result()).status is Status.DONE
+    result = await bench.result("a2")
+    assert result.error is not None
+    assert (result.status, result.error.code) == (Status.FAILED, Code.INTERNAL)

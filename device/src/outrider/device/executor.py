@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from msgspec import Raw
 
 from outrider.schema import (
+    MAX_DEPTH,
     MAX_SIZE,
     Code,
     Command,
@@ -28,6 +29,7 @@ from outrider.schema import (
     Status,
     encode,
 )
+from outrider.schema.codec import check_nesting
 from outrider.schema.messages import DEFAULT_EXPIRY
 
 from .admission import Admission, Registration, Situation, is_expired
@@ -302,6 +304,8 @@ class Executor:
     def _done(self, execution: Execution, value: object) -> None:
         try:
             encoded = encode(value, execution.encoding)
+            # What a requester would refuse to read must not leave as `done`. The envelope is one level itself.
+            check_nesting(encoded, execution.encoding, max_depth=MAX_DEPTH - 1)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             message = f"the value that {execution.command} returned cannot be sent: {error}"
             self._end(execution, Status.FAILED, error=told(Code.INTERNAL, message))
