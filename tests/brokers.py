@@ -1,14 +1,16 @@
 """The brokers that tests run against: those the project starts itself, or one that the environment names."""
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
 
-from outrider.controller.broker import BrokerKind, BrokerProcess, find_mosquitto, has_embedded
+from outrider.controller.broker import BrokerKind, BrokerProcess, find_mosquitto, has_embedded, start_broker
 
 EXTERNAL: Final = os.environ.get("OUTRIDER_TEST_BROKER", "")
 """URL of a running broker that takes the place of all others; both protocol versions on its one port."""
@@ -54,3 +56,32 @@ def kind_or_skip(name: str) -> BrokerKind:
     if name == "embedded" and not has_embedded():
         pytest.skip("the embedded broker is not installed: pip install 'outrider-controller[broker]'")
     return BrokerKind(name)
+
+
+class SharedBroker:
+    """The broker of a whole session, in an event loop of its own that runs only while it is started, healed or ended.
+
+    rumqttd may stop taking connections for good when a client id is taken over (a panic of its own): `heal`, after a
+    test has failed, starts it again, so that one failure is not followed by all the others.
+    """
+
+    def __init__(self, process: BrokerProcess, runner: asyncio.Runner) -> None:
+        self._process = process
+        self._runner = runner
+
+    @classmethod
+    @contextmanager
+    def run(cls, kind: BrokerKind) -> Generator[tuple["SharedBroker", BrokerUnderTest]]:
+        """Start one; it ends with the context."""
+        with asyncio.Runner() as runner:
+            context = start_broker(kind=kind)
+            process = runner.run(context.__aenter__())
+            try:
+                yield cls(process, runner), started(process)
+            finally:
+                runner.run(context.__aexit__(None, None, None))
+
+    def heal(self) -> None:
+        """Start it again, on the same ports, if it takes no more connections."""
+        if self._runner.run(self._process.deaf()):
+            self._runner.run(self._process.restart())

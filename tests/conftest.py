@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from outrider.controller.broker import BrokerProcess, start_broker
-from tests.brokers import SHARED, STARTED, BrokerUnderTest, external, kind_or_skip, started
+from tests.brokers import SHARED, STARTED, BrokerUnderTest, SharedBroker, external, kind_or_skip
 from tests.peers import Connect
 from tests.processes import Processes
 
@@ -32,14 +32,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=SHARED)
-async def broker(request: pytest.FixtureRequest) -> AsyncIterator[BrokerUnderTest]:
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note that something failed: the shared broker may be the one to blame."""
+    if report.outcome in ("failed", "rerun"):
+        _after_failure.extend(_shared)
+
+
+def pytest_runtest_setup() -> None:
+    """See after a failure that the shared brokers still take connections, before the next test or the next try."""
+    while _after_failure:
+        _after_failure.pop().heal()
+
+
+_shared: list[SharedBroker] = []
+_after_failure: list[SharedBroker] = []
+
+
+@pytest.fixture(scope="session", params=SHARED)
+def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
     """A running broker, the same one for all tests of a session: keep to the topics under `prefix`."""
     if request.param == "external":
         yield external()
         return
-    async with start_broker(kind=kind_or_skip(request.param)) as process:
-        yield started(process)
+    with SharedBroker.run(kind_or_skip(request.param)) as (shared, described):
+        _shared.append(shared)
+        yield described
+        _shared.remove(shared)
 
 
 @pytest_asyncio.fixture(params=STARTED)

@@ -78,6 +78,41 @@ def free_pair() -> int:
             return port
 
 
+@pytest.fixture
+def embedded() -> BrokerKind:
+    return kind_or_skip("embedded")
+
+
+class TestDeaf:
+    async def test_broker_that_takes_connections_is_not_deaf(self, kind: BrokerKind) -> None:
+        async with start_broker(kind=kind, verbose=True) as broker:
+            assert not await broker.deaf()
+
+    async def test_embedded_broker_that_takes_no_connections_is_deaf_until_restarted(
+        self, embedded: BrokerKind
+    ) -> None:
+        async with start_broker(kind=embedded, verbose=True) as broker:
+            ports = broker.ports
+            os.kill(broker.pid, signal.SIGSTOP)
+            assert await broker.deaf()
+            await broker.restart()
+            assert broker.ports == ports
+            assert not await broker.deaf()
+
+    async def test_outrider_broker_starts_a_deaf_embedded_broker_again(
+        self, embedded: BrokerKind, spawn: Processes
+    ) -> None:
+        port = free_pair()
+        process = spawn.python("-c", COMMAND, "--port", str(port), "--kind", embedded, "--verbose")
+        pid = await process.wait_for(r"rumqttd \(process (\d+)\)")
+        os.kill(int(pid[1]), signal.SIGSTOP)
+        await process.wait_for("started again on the same ports", timeout=30)
+        async with Peer(f"mqtt://127.0.0.1:{port}", "5") as peer:
+            await peer.round_trip()
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
 class TestStart:
     async def test_started_broker_accepts_mqtt_of_each_version_at_once(self, kind: BrokerKind) -> None:
         async with start_broker(kind=kind) as broker:
@@ -148,11 +183,14 @@ class TestStart:
             async with start_broker(port, kind):
                 pass
 
-    async def test_taken_second_port_of_the_embedded_broker_is_named(self, taken_port: int) -> None:
-        kind = kind_or_skip("embedded")
-        with pytest.raises(PortTaken, match=f":{taken_port} is taken"):
-            async with start_broker(taken_port - 1, kind):
-                pass
+    async def test_taken_second_port_of_the_embedded_broker_is_named(self, embedded: BrokerKind) -> None:
+        first = free_pair()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", first + 1))
+            listener.listen()
+            with pytest.raises(PortTaken, match=f":{first + 1} is taken"):
+                async with start_broker(first, embedded):
+                    pass
 
     async def test_foreign_host_is_refused(self, kind: BrokerKind) -> None:
         # Of the documentation network, RFC 5737: no machine has it.

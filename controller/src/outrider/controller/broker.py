@@ -203,6 +203,19 @@ class BrokerProcess:
         await self.stop()
         await self.start()
 
+    async def deaf(self) -> bool:
+        """Say whether the process runs and takes no connections on one of its ports any more.
+
+        rumqttd gets there when one of its threads panics, which the takeover of a client id can bring
+        about: `restart` helps.
+        It is asked only after a panic in its log, since there a connection that ends may take another one with it; with
+        `verbose` the log is not here to be read, and it is always asked.
+        """
+        if self.kind is BrokerKind.MOSQUITTO or not self.running or (self._log is not None and not self._panicked()):
+            return False
+        accepted = await asyncio.gather(*(_accepts(self.host, port, version) for version, port in self.ports.items()))
+        return not all(accepted)
+
     async def wait(self) -> int:
         """Wait until the process ends and return its exit code, 128 + n where signal n ended it.
 
@@ -220,6 +233,9 @@ class BrokerProcess:
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), 4096, max(0, size - 4096)).decode(errors="replace")
         return "\n".join(text.splitlines()[-lines:])
+
+    def _panicked(self) -> bool:
+        return self._log is not None and b"panicked at" in os.pread(self._log.fileno(), 1 << 20, 0)
 
     def _program(self, directory: Path) -> tuple[str, ...]:
         if self.kind is BrokerKind.MOSQUITTO:

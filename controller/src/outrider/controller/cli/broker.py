@@ -20,6 +20,9 @@ from outrider.controller.broker import (
 UNREACHABLE = 3
 """Exit code: there is no broker to talk to."""
 
+LOOK_AGAIN = 2.0
+"""Seconds between two looks at whether the broker still takes connections."""
+
 _NAMES = {BrokerKind.MOSQUITTO: "Mosquitto", BrokerKind.EMBEDDED: "embedded rumqttd"}
 _PING = """'{"command":"ping"}'"""
 _CLIENT_OPTIONS = {"5": "mqttv5", "3.1.1": "mqttv311"}
@@ -59,16 +62,36 @@ async def _run(port: int, kind: BrokerKind, host: str, verbose: bool, output: Co
         loop.add_signal_handler(number, asked_to_end.set)
     async with start_broker(port, kind, host, verbose=verbose) as process:
         output.print(_introduction(process), markup=False)
-        ended = asyncio.create_task(process.wait(), name="broker ends")
-        asked = asyncio.create_task(asked_to_end.wait(), name="asked to end")
-        await asyncio.wait((ended, asked), return_when=asyncio.FIRST_COMPLETED)
+        while not asked_to_end.is_set():
+            await _until_ended_or_deaf(process, asked_to_end)
+            if asked_to_end.is_set():
+                break
+            await process.restart()
+            output.print(
+                "The embedded broker stopped taking connections, after a fault of its own; it has been started again "
+                "on the same ports. Devices come back by themselves; what was retained or waiting in it is gone.",
+                markup=False,
+            )
+
+
+async def _until_ended_or_deaf(process: BrokerProcess, asked_to_end: asyncio.Event) -> None:
+    """Return when the user asked to end, or the broker needs to be started again.
+
+    :raises BrokerNotStarted: its process ended by itself.
+    """
+    ended = asyncio.create_task(process.wait(), name="broker ends")
+    asked = asyncio.create_task(asked_to_end.wait(), name="asked to end")
+    try:
+        while not asked_to_end.is_set() and not await process.deaf():
+            await asyncio.wait((ended, asked), timeout=LOOK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done() and not asked_to_end.is_set():
+                log = process.log_tail()
+                message = f"the {process.kind} broker at {process.address} ended by itself"
+                message += f" with exit code {ended.result()}"
+                raise BrokerNotStarted(message + (f"; its log ends:\n{log}" if log else ""))
+    finally:
         asked.cancel()
-        if not asked_to_end.is_set():
-            log = process.log_tail()
-            message = f"the {process.kind} broker at {process.address} ended by itself with exit code {ended.result()}"
-            raise BrokerNotStarted(message + (f"; its log ends:\n{log}" if log else ""))
-        await process.stop()
-        await ended
+        ended.cancel()
 
 
 def _introduction(process: BrokerProcess) -> str:
