@@ -1,5 +1,6 @@
 import io
 import json as standard_json
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -230,6 +231,7 @@ def test_progress_at_the_foot_is_bounded() -> None:
         for target in targets[1:]:
             live.take(Reply(target, Progress(id="1", device=target, seq=0, fraction=0.5)))
         live.take(Reply(targets[0], Result(id="1", device=targets[0], command="c", status=Status.DONE)))
-        text = live.lines().plain.splitlines()
-    assert text[0] == "lamp-1   50%"
-    assert text[LINES:] == ["… and 4 more", f"1 of {len(targets)} answered"]
+        text = shown(live.lines()).splitlines()
+    assert re.fullmatch(r"lamp-1  [━╸╺]+ +50%", text[0].strip())
+    assert text[LINES] == "… and 4 more"
+    assert text[LINES + 1].endswith(f"1 of {len(targets)} answered: 1 done")

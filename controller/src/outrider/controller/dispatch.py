@@ -2,61 +2,178 @@
 
 import math
 import time
-from collections.abc import AsyncIterator
-from typing import TypeVar, overload
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar, overload
 
 from msgspec import UnsetType, json
 
-from outrider.device import DEFAULT_WAIT, Invocation, Invoker, Reply
-from outrider.schema import Error, Result, Status
+from outrider.device import DEFAULT_WAIT, Invocation, Invoker, Reply, error_of
+from outrider.schema import Code, Error, NoAnswer, Result, State, Status
 
+from .batches import InBatches
+from .course import LOOK_AGAIN, Course
+from .rollout import Rollout
 from .roster import Roster
 from .targets import Targets
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-LOOK_AGAIN = 5.0
-"""Seconds after which waiting without a limit looks again at whether anything may still come."""
+NOT_ADDRESSED: Final = "not-addressed"
+"""Code of the outcome `cancelled` that the requester gives to a device which the command was never sent to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T_co]):
+    """What became of a command on one device, its value decoded as the type that the caller named.
+
+    :ivar result: the device's own final answer, or the requester's word where none has come.
+    """
+
+    result: Result
+    type: type[T_co]
+
+    @property
+    def device(self) -> str:
+        """Whose outcome it is."""
+        return self.result.device
+
+    @property
+    def status(self) -> Status:
+        """One word for it."""
+        return self.result.status
+
+    @property
+    def done(self) -> bool:
+        """Whether it was done, so that there is a value."""
+        return self.result.status is Status.DONE
+
+    @property
+    def error(self) -> Error | None:
+        """Why it was not done; None where it was, or the status says all."""
+        return self.result.error
+
+    @property
+    def value(self) -> T_co:
+        """What the command returned.
+
+        :raises RemoteError: the device answered otherwise.
+        :raises NoAnswer: no final answer has come.
+        :raises msgspec.ValidationError: the value is of another type.
+        """
+        if not self.status.final:
+            said = f": {self.error.message}" if self.error else ""
+            raise NoAnswer(f"{self.device}: {self.status}{said}", device=self.device, status=self.status)
+        if error := error_of(self.result):
+            raise error
+        return value_of(self.result, self.type)
 
 
 class Dispatch:
     """One command sent to a target. Iterate it for everything that comes back.
 
     It yields each `Reply` as it comes, ends when every device of the target has an outcome, and then has exactly one
-    outcome for each in `outcomes`: the device's own final answer, or the requester's word for it.
+    outcome for each in `outcomes`: the device's own final answer, or the requester's word for it. A pool has one
+    outcome in all, that of the member which took it.
 
-    :ivar id: the command's id.
+    :ivar id: the command's id, the same for every device.
     :ivar targets: what the target stood for when the command was sent.
     :ivar outcomes: by device, in the order of the target.
+    :ivar passed: rejections of members of a pool after which another member was asked.
+    :param left_out: devices of the target that nothing is sent to because they are away.
+    :param expires: seconds the command is good for, from each sending of it.
     """
 
     def __init__(
-        self, invocation: Invocation, targets: Targets, roster: Roster, invoker: Invoker, wait: float | None
+        self,
+        invocation: Invocation,
+        targets: Targets,
+        course: Course,
+        *,
+        roster: Roster,
+        invoker: Invoker,
+        left_out: frozenset[str],
+        endless: bool,
+        expires: float,
     ) -> None:
         self.id = invocation.id
+        self.command = invocation.command
         self.targets = targets
         self.outcomes: dict[str, Result] = {}
+        self.passed: list[Result] = []
         self._invocation = invocation
+        self._course = course
         self._roster = roster
         self._invoker = invoker
-        self._patient = wait is not None and wait != math.inf
-        self._wait = DEFAULT_WAIT if wait is None else wait
-        self._taken_by = time.monotonic() + expires_in(wait)
+        self._endless = endless
+        self._expires = expires
+        self._left_out = left_out
+        self._members = frozenset(targets.devices)
+        self._advance()
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
-        deadline = time.monotonic() + self._wait
         try:
-            with self._roster.watch(lambda state: self._invocation.wake()):
-                while (reply := await self._next(deadline)) is not None:
+            with self._roster.watch(self._look_again):
+                while (reply := await self._next()) is not None:
+                    if isinstance(reply.message, Result) and not self._takes(reply.message):
+                        continue
                     yield reply
-            for device in self.targets.devices:
+            self._raise_if_refused()
+            for device in self._course.counted():
                 result = self._invocation.results.get(device)
                 self.outcomes[device] = result or self._unanswered(device)
                 if result is None:
                     yield Reply(device, self.outcomes[device])
         finally:
-            if self._wait != math.inf:
+            if not self._endless:
                 self._invoker.forget(self._invocation)
+
+    async def each(self, type: type[T]) -> AsyncIterator[Outcome[T]]:
+        """Iterate it for the outcomes alone, one for each device of the target, as they come.
+
+        :param type: what the values are decoded as.
+        """
+        seen: set[str] = set()
+        async for device, message in self:
+            if isinstance(message, Result) and device not in seen and self.expects(device):
+                seen.add(device)
+                yield Outcome(message, type)
+
+    def expects(self, device: str) -> bool:
+        """Whether this device's answer counts: it belongs to the target."""
+        return device in self._members
+
+    @property
+    def never_addressed(self) -> tuple[str, ...]:
+        """The devices of the target that the command has not been sent to."""
+        if self.targets.pool is not None:
+            return ()
+        return tuple(device for device in self.targets.devices if not self._invocation.addressed(device))
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """How far the rollout is, where it is one: its batch, its failures, why it was aborted."""
+        return self._course.rollout if isinstance(self._course, InBatches) else None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The devices that the command was sent to and whose final answer has not come."""
+        return tuple(self._invocation.missing)
+
+    async def sent(self) -> None:
+        """Return when the broker has what was sent so far, or refused it. Nobody has to wait for the answers then.
+
+        :raises PublishRefused: it refused all of it.
+        """
+        await self._invocation.sent()
+        self._raise_if_refused()
+
+    def cancel(self) -> None:
+        """Address nobody any more, and tell those that have not ended to cancel it; their answers still come."""
+        self._course.stop()
+        self._cancel(self.missing)
+        self._invocation.wake()
 
     async def late(self) -> AsyncIterator[Reply]:
         """Final answers that come after all and replace the outcomes `queued` and `running`, until all have come.
@@ -75,44 +192,72 @@ class Dispatch:
         finally:
             self._invoker.forget(self._invocation)
 
-    async def _next(self, deadline: float) -> Reply | None:
+    def _look_again(self, state: State) -> None:
+        self._invocation.wake()
+
+    async def _next(self) -> Reply | None:
         """The next reply; None when there is none left to wait for."""
         while True:
-            left = deadline - time.monotonic() if self._waiting() else 0.0
-            reply = await self._invocation.next(min(left, LOOK_AGAIN))
+            if (come := await self._invocation.next(0)) is not None:
+                return come
+            self._advance()
+            left = self._course.left(time.monotonic())
+            reply = await self._invocation.next(left)
             if reply is not None or left <= 0:
                 return reply
 
-    def _waiting(self) -> bool:
-        """Whether an answer may still come soon: not when all that are missing are known to be away."""
-        missing = self._invocation.missing
-        if self._patient:
-            return bool(missing)
-        # Who has not taken it by the end of its expiry will not any more.
-        takes = time.monotonic() < self._taken_by
-        accepted = self._invocation.accepted
-        return any(self._is_there(device) and (takes or device in accepted) for device in missing)
+    def _advance(self) -> None:
+        """Send what is due."""
+        step = self._course.step(time.monotonic())
+        if step.send:
+            self._invoker.send(self._invocation, step.send, group=step.group, expires_in=self._expires)
+        self._cancel(step.cancel)
 
-    def _is_there(self, device: str) -> bool:
-        state = self._roster.states.get(device)
-        return state is not None and state.status in ("ready", "unready")
+    def _cancel(self, devices: Sequence[str]) -> None:
+        if devices:
+            self._invoker.invoke(devices, "cancel", [self.id])
+
+    def _takes(self, result: Result) -> bool:
+        """Note a final answer; whether it is an outcome."""
+        if self._invocation.results.get(result.device) is not result:
+            return True  # not asked for, or said twice: for whoever iterates to show
+        if self._course.finished(result, time.monotonic()):
+            return True
+        self.passed.append(result)
+        return False
+
+    def _raise_if_refused(self) -> None:
+        refused = self._invocation.refused
+        if refused and len(refused) == len(self._invocation.devices):
+            raise next(iter(refused.values()))
 
     def _unanswered(self, device: str) -> Result:
+        status, code, words = self._standing(device)
+        error = Error(code, words)
+        return Result(id=self.id, device=device, command=self.command, status=status, error=error)
+
+    def _standing(self, device: str) -> tuple[Status, str, str]:
+        """The requester's word for a device without a final answer: status, code, and words for people."""
         state = self._roster.states.get(device)
         where = state.status if state else "unknown"
-        if device in self.targets.gone:
-            status, words = Status.OFFLINE, "terminated: nothing was sent to it"
-        elif device in self._invocation.accepted:
-            status, words = Status.RUNNING, f"accepted, no final answer yet; the device is {where}"
+        invocation = self._invocation
+        if device in invocation.refused:
+            return Status.REJECTED, Code.UNAUTHORIZED, f"the broker did not take it: {invocation.refused[device]}"
+        if not invocation.addressed(device):
+            if device in self.targets.gone:
+                return Status.OFFLINE, "", "terminated: nothing was sent to it"
+            if device in self._left_out:
+                return Status.OFFLINE, "", f"{where}: nothing was sent to it"
+            return Status.CANCELLED, NOT_ADDRESSED, "never addressed: the command was not sent to it"
+        if device in invocation.accepted:
             if where == "lost":
                 words = "it was running when the device was lost; whether it finished is not known"
-        elif not self._invocation.acknowledged(device):
+                return Status.RUNNING, "", words
+            return Status.RUNNING, "", f"accepted, no final answer yet; the device is {where}"
+        if not invocation.acknowledged(device):
             words = f"the broker has not acknowledged it; the device is {where}; it may still run"
-            status = Status.QUEUED
-        else:
-            status, words = Status.QUEUED, f"sent, not taken yet; the device is {where}; it may still run"
-        error = Error("", words)
-        return Result(id=self.id, device=device, command=self._invocation.command, status=status, error=error)
+            return Status.QUEUED, "", words
+        return Status.QUEUED, "", f"sent, not taken yet; the device is {where}; it may still run"
 
 
 def expires_in(wait: float | None) -> float:

@@ -1,13 +1,16 @@
 """The Python API: a fleet of devices on one broker, seen and commanded by one requester."""
 
 import asyncio
+import math
+import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
-from outrider.device import Address, Arguments, Connection, Invoker, Message, Subscription, error_of
+from outrider.device import DEFAULT_WAIT, Address, Arguments, Connection, Invoker, Message, Subscription, error_of
 from outrider.schema import (
     ANY,
     About,
@@ -15,7 +18,6 @@ from outrider.schema import (
     Kind,
     LocalError,
     NoAnswer,
-    Result,
     State,
     Status,
     Topics,
@@ -23,12 +25,20 @@ from outrider.schema import (
     digest_of,
 )
 
-from .dispatch import Dispatch, expires_in, value_of
+from .batches import InBatches
+from .course import AnyOf, AtOnce, Course, Patience, is_there
+from .dispatch import Dispatch, Outcome, expires_in, value_of
+from .plan import Plan
+from .rollout import Rollout
 from .roster import Roster
 from .settings import default_requester
-from .targets import Targets, resolve
+from .suggestions import nearest
+from .targets import Limit, Target, Targets, require_seen, resolve, sample
 
 T = TypeVar("T")
+
+IfOffline = Literal["queue", "fail"]
+"""What becomes of a command for a device that is away."""
 
 OPENING = 15.0
 """Seconds for the broker to confirm the subscriptions and send the states that stand on it."""
@@ -65,6 +75,7 @@ class Fleet:
         address = Address.parse(broker)
         self.requester = requester or default_requester(address.user)
         self.roster = Roster()
+        self._abouts: dict[str, About] = {}
         self._topics = Topics(prefix)
         self._parse = lru_cache(maxsize=16_384)(self._topics.parse)
         self._connection = Connection(
@@ -132,7 +143,7 @@ class Fleet:
         :param wait: seconds.
         :raises UnknownTarget: nobody has seen this device, or its about does not stand on the broker.
         """
-        self.resolve(device)
+        self._require(device)
         if known := self.roster.about(device):
             return known
         filter = self._topics.about(device)
@@ -158,7 +169,7 @@ class Fleet:
         """
         alike: dict[str, list[str]] = {}
         for device in devices:
-            self.resolve(device)
+            self._require(device)
             digest = self.roster.states[device].about
             alike.setdefault(f"digest {digest}" if digest else device, []).append(device)
 
@@ -172,6 +183,7 @@ class Fleet:
             found = await fetch(first)
             digest = self.roster.states[first].about if first in self.roster.states else ""
             if found and digest_of(found[first]) == digest:
+                self._abouts[digest] = found[first]
                 return dict.fromkeys((first, *others), found[first])
             # A device may claim the digest of others: what it tells is its own then, and they are asked themselves.
             return _merged([found, *await asyncio.gather(*map(fetch, others))])
@@ -180,46 +192,116 @@ class Fleet:
 
     def dispatch(
         self,
-        target: str,
+        target: str | Target,
         command: str,
         args: Arguments | None = None,
         *,
         wait: float | None = None,
         timeout: float | None = None,
+        expires: float | None = None,
+        if_offline: IfOffline | None = None,
+        limit: Limit | None = None,
+        seed: int | None = None,
+        plan: Plan | None = None,
     ) -> Dispatch:
         """Send a command to every device of a target, at once; iterate the result for what comes back.
+
+        A pool (`any:words`) stands for one ready member: the one with the fewest commands of this side in flight.
 
         :param args: named (a mapping) or positional (a sequence).
         :param wait: seconds to wait for final answers. Without it 30, and no longer than until all devices that are
             there have answered: a lost one does not hold up the others. `math.inf`: for as long as a device that is
-            there works on it, and what comes after that is in `Dispatch.late`.
+            there works on it, and what comes after that is in `Dispatch.late`. A rollout has its plan's `settle`.
         :param timeout: seconds the command may run on a device.
-        :raises UnknownTarget: the target stands for no device.
+        :param expires: seconds in which a device may still start it; by default as long as is waited, at least 30.
+        :param if_offline: `"queue"` sends to devices that are away too, for when they are back, also to ids that were
+            never seen; so does None, but not to those ids. `"fail"` sends nothing to who is away: it is `offline`.
+        :param limit: send to so many of the devices only, chosen by chance, the same ones for the same `seed`.
+        :param plan: send in batches, with pauses, and abort after too many failures.
+        :raises TargetSyntax: the target cannot be read.
+        :raises UnknownTarget: the target stands for no device, or names one that nobody has seen.
+        :raises NoMember: no member of the pool is ready.
         :raises InvalidName: `command` is empty or too long.
         """
-        targets = self.resolve(target)
-        invocation = self._invoker.invoke(
-            [device for device in targets.devices if device not in targets.gone],
-            command,
-            args,
-            group=targets.group,
-            expires_in=expires_in(wait),
-            timeout=timeout,
+        targets = resolve(target, self.roster.states)
+        if if_offline != "queue":
+            require_seen(targets, self.roster.states)
+        if targets.pool is not None and (limit is not None or plan is not None):
+            raise LocalError(f"any:{targets.pool} stands for one device: a limit or batches make no sense for it")
+        if limit is not None:
+            targets = targets._replace(devices=sample(targets.devices, limit, seed), group=None)
+        away = frozenset(self._away(targets.devices) if if_offline == "fail" else targets.gone)
+        invocation = self._invoker.prepare(command, args, timeout=timeout)
+        now, good_for = time.monotonic(), expires_in(wait) if expires is None else expires
+        patience = Patience(
+            until=now + (DEFAULT_WAIT if wait is None else wait),
+            lost_too=wait is not None and wait != math.inf,
+            taken_by=now + good_for,
         )
-        return Dispatch(invocation, targets, self.roster, self._invoker, wait)
+        states = self.roster.states
+        course: Course
+        if targets.pool is not None:
+            course = AnyOf(
+                targets.pool,
+                targets.devices,
+                invocation,
+                states,
+                patience,
+                load=self._invoker.load,
+                idempotent=self._is_idempotent(targets.devices, command),
+                chance=random.Random(seed),
+            )
+        elif plan is not None:
+            rollout = Rollout(plan, [device for device in targets.devices if device not in away])
+            course = InBatches(rollout, targets.devices, invocation, states)
+        else:
+            group = targets.group if if_offline != "fail" else None
+            course = AtOnce(targets.devices, group, invocation, states, patience, left_out=away)
+        return Dispatch(
+            invocation,
+            targets,
+            course,
+            roster=self.roster,
+            invoker=self._invoker,
+            left_out=away,
+            endless=wait == math.inf,
+            expires=good_for,
+        )
 
-    async def send(self, target: str, command: str, /, *args: object, **named: object) -> AsyncIterator[Result]:
+    @overload
+    def send(
+        self, target: str | Target, command: str, /, *args: object, type: type[T], **named: object
+    ) -> AsyncIterator[Outcome[T]]: ...
+
+    @overload
+    def send(
+        self, target: str | Target, command: str, /, *args: object, **named: object
+    ) -> AsyncIterator[Outcome[object]]: ...
+
+    async def send(
+        self,
+        target: str | Target,
+        command: str,
+        /,
+        *args: object,
+        type: Any = object,  # the overloads say what it is
+        **named: object,
+    ) -> AsyncIterator[Outcome[Any]]:
         """Send a command and yield one outcome for every device of the target, as they come.
 
+        An argument that is called `type` goes by position, or through `dispatch`, which has all options.
+
+        :param type: what the values are decoded as; plain objects by default.
+        :raises TargetSyntax: the target cannot be read.
         :raises UnknownTarget: the target stands for no device.
+        :raises NoMember: no member of the pool is ready.
         """
-        dispatch = self.dispatch(target, command, _arguments(args, named))
-        seen: set[str] = set()
-        async for reply in dispatch:
-            expected = reply.device in dispatch.targets.devices and reply.device not in seen
-            if expected and isinstance(reply.message, Result):
-                seen.add(reply.device)
-                yield reply.message
+        arguments = _arguments(args, named)
+        targets = resolve(target, self.roster.states)
+        if targets.pool is not None:  # to know whether it is idempotent there
+            await self.abouts(targets.devices)
+        async for outcome in self.dispatch(target, command, arguments).each(type):
+            yield outcome
 
     @overload
     async def call(self, device: str, command: str, /, *args: object, type: type[T], **named: object) -> T: ...
@@ -251,6 +333,21 @@ class Fleet:
         if error := error_of(result):
             raise error
         return value_of(result, type)
+
+    def _require(self, device: str) -> None:
+        if device not in self.roster.states:
+            raise UnknownTarget(f"no device {device} has been seen{nearest(device, self.roster.states)}")
+
+    def _away(self, devices: Iterable[str]) -> Iterator[str]:
+        return (device for device in devices if not is_there(device, self.roster.states))
+
+    def _is_idempotent(self, devices: Iterable[str], command: str) -> bool:
+        """Whether all of these devices whose commands are known say so of the command."""
+        digests = {state.about for device in devices if (state := self.roster.states.get(device))}
+        known = [self._abouts[digest].commands.get(command) for digest in digests if digest in self._abouts]
+        return (
+            bool(known) and len(known) == len(digests) and all(each is not None and each.idempotent for each in known)
+        )
 
     def _cannot_call(self, device: str) -> LocalError:
         targets = self.resolve(device)

@@ -17,6 +17,8 @@ class Targets(NamedTuple):
     devices: tuple[str, ...]
     group: str | None = None
     gone: frozenset[str] = frozenset()
+    unseen: frozenset[str] = frozenset()
+    pool: str | None = None
 
 
 def resolve(target: str, states: Mapping[str, State]) -> Targets:
@@ -49,6 +51,29 @@ def resolve(target: str, states: Mapping[str, State]) -> Targets:
         raise UnknownTarget(f"no device {target} has been seen{_nearest(target, sorted(states), '')}")
     gone = frozenset([target]) if target not in present else frozenset[str]()
     return Targets((target,), gone=gone)
+
+
+Target = str
+
+
+class Limit(NamedTuple):
+    """Placeholder until the grammar is in."""
+
+    size: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Limit":
+        """Placeholder until the grammar is in."""
+        return cls(int(text))
+
+
+def require_seen(targets: Targets, states: Mapping[str, State]) -> None:
+    """Placeholder until the grammar is in."""
+
+
+def sample(devices: tuple[str, ...], limit: Limit, seed: int | None) -> tuple[str, ...]:
+    """Placeholder until the grammar is in."""
+    return devices[: limit.size]
 
 
 def _nearest(name: str, known: list[str], mark: str) -> str:

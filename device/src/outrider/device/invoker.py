@@ -5,10 +5,12 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from outrider.schema import (
     ANY,
@@ -59,38 +61,61 @@ class Reply(NamedTuple):
 class _Asked(Protocol):
     def take(self, reply: Reply) -> None: ...
 
+    def waits_for(self, device: str) -> bool: ...
+
 
 class Invocation:
-    """One command on its way to a fixed set of devices, and what they have answered so far.
+    """One command, and what the devices it was sent to have answered so far.
 
-    :ivar id: the command's id, the same for every target.
-    :ivar devices: the target set, fixed when the command was sent.
-    :ivar results: final answers by device, of the target set only.
+    Devices may be addressed one after the other, all with the same id.
+
+    :ivar id: the command's id, the same for every device.
+    :ivar results: final answers by device, of addressed devices only.
     :ivar accepted: devices that have taken the command and not ended it.
-    :param sent: for each device of the set its publish, one and the same where a group was asked.
+    :ivar refused: devices whose command the broker would not take, and why.
+    :param message: the command, without the times that each sending of it sets.
     """
 
-    def __init__(self, id: str, command: str, sent: Mapping[str, asyncio.Future[None]]) -> None:
+    def __init__(self, id: str, message: Command) -> None:
         self.id = id
-        self.command = command
-        self.devices = tuple(sent)
+        self.command = message.command
+        self.message = message
         self.results: dict[str, Result] = {}
         self.accepted: set[str] = set()
-        self._missing = dict.fromkeys(self.devices)
-        self._refused: BaseException | None = None
-        self._publishes = sent
-        for each in set(sent.values()):
-            each.add_done_callback(self._sent)
+        self.refused: dict[str, BaseException] = {}
+        self._missing: dict[str, None] = {}
+        self._publishes: dict[str, asyncio.Future[None]] = {}
         self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
 
     @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices addressed so far, in the order in which they were."""
+        return tuple(self._publishes)
+
+    @property
     def missing(self) -> KeysView[str]:
-        """The devices of the target set without a final answer, in the order of the set."""
+        """The addressed devices without a final answer, in the order in which they were addressed."""
         return self._missing.keys()
 
+    def addressed(self, device: str) -> bool:
+        """Whether the command was published for this device."""
+        return device in self._publishes
+
     def acknowledged(self, device: str) -> bool:
-        """Whether the broker has the command for this device of the set, so that it may reach it."""
+        """Whether the broker has the command for this device, so that it may reach it."""
         return self._publishes[device].done()
+
+    async def sent(self) -> None:
+        """Return when the broker has acknowledged or refused all that was published so far."""
+        if self._publishes:
+            await asyncio.wait(set(self._publishes.values()))
+
+    def address(self, devices: Iterable[str], publish: asyncio.Future[None]) -> None:
+        """Note that the command is on its way to these devices with one publish. The invoker calls it."""
+        new = dict.fromkeys(devices)
+        self._publishes |= dict.fromkeys(new, publish)
+        self._missing |= {device: None for device in new if device not in self.results}
+        publish.add_done_callback(partial(self._published, tuple(new)))
 
     def take(self, reply: Reply) -> None:
         """Note an answer. The invoker calls it."""
@@ -103,19 +128,19 @@ class Invocation:
                 self.accepted.add(reply.device)
         self._replies.put_nowait(reply)
 
+    def waits_for(self, device: str) -> bool:
+        """Whether this device was addressed and has not given its final answer."""
+        return device in self._missing
+
     def wake(self) -> None:
         """Make `next` return None, so that whoever waits looks again at what else it waits for."""
         self._replies.put_nowait(None)
 
     async def next(self, wait: float) -> Reply | None:
-        """The next answer, also of a device outside the set; None after `wait` seconds or `wake`.
+        """The next answer, also of a device that was not addressed; None after `wait` seconds or `wake`.
 
         With `wait` 0 it takes what has come already.
-
-        :raises PublishRefused: the broker would not take the command.
         """
-        if self._refused:
-            raise self._refused
         if wait <= 0:
             while not self._replies.empty():
                 if (reply := self._replies.get_nowait()) is not None:
@@ -127,9 +152,12 @@ class Invocation:
         except TimeoutError:
             return None
 
-    def _sent(self, sent: asyncio.Future[None]) -> None:
-        if not sent.cancelled() and (error := sent.exception()):
-            self._refused = error
+    def _published(self, devices: tuple[str, ...], publish: asyncio.Future[None]) -> None:
+        if not publish.cancelled() and (error := publish.exception()):
+            for device in devices:
+                if device in self._missing:
+                    del self._missing[device]
+                    self.refused[device] = error
             self.wake()
 
 
@@ -150,6 +178,9 @@ class _Call:
             self.accepted = True
         elif not self.answer.done():
             self.answer.set_result(reply.message)
+
+    def waits_for(self, device: str) -> bool:
+        return device == self.device and not self.answer.done()
 
     def give_up(self) -> None:
         """The wait is over."""
@@ -212,6 +243,51 @@ class Invoker:
         else:
             asked.take(Reply(message.device, message))
 
+    def prepare(
+        self,
+        command: str,
+        args: Arguments | None = None,
+        *,
+        timeout: float | None = None,
+        behalf: str | None = None,
+    ) -> Invocation:
+        """Make a command with an id of its own, for any number of devices; `send` sends it.
+
+        Answers are taken as long as somebody holds on to the invocation.
+
+        :param timeout: seconds it may run on a device.
+        :raises InvalidName: `command` is empty or too long.
+        """
+        id = _new_id()
+        invocation = Invocation(id, self._message(id, command, args, timeout, behalf))
+        self._asked[id] = invocation
+        return invocation
+
+    def send(
+        self,
+        invocation: Invocation,
+        devices: Iterable[str],
+        *,
+        group: str | None = None,
+        expires_in: float = DEFAULT_WAIT,
+    ) -> None:
+        """Send a prepared command to some devices and return at once.
+
+        :param group: publish once to this group, whose members `devices` are, instead of to each device.
+        :param expires_in: seconds until a device must not start it any more; at least 30 are given, at most 7 days.
+        :raises MessageTooLarge: before anything is sent.
+        """
+        good_for = _good_for(expires_in)
+        payload = self._payload(invocation.message, good_for)
+        expiry = math.ceil(good_for)
+        if group is not None:
+            topic = self._topics.group(group, self.requester)
+            invocation.address(devices, self._connection.publish(topic, payload, expiry=expiry))
+            return
+        for device in dict.fromkeys(devices):
+            topic = self._topics.command(device, self.requester)
+            invocation.address((device,), self._connection.publish(topic, payload, expiry=expiry))
+
     def invoke(
         self,
         devices: Iterable[str],
@@ -225,26 +301,14 @@ class Invoker:
     ) -> Invocation:
         """Send a command and return at once. Answers are taken as long as somebody holds on to the invocation.
 
-        :param devices: the target set.
         :param group: publish once to this group, whose members `devices` are, instead of to each device.
         :param expires_in: seconds until a device must not start it any more; at least 30 are given, at most 7 days.
         :param timeout: seconds it may run on a device.
         :raises InvalidName: `command` is empty or too long.
         :raises MessageTooLarge: before anything is sent.
         """
-        good_for = _good_for(expires_in)
-        id, payload = self._message(command, args, good_for, timeout, behalf)
-        expiry = math.ceil(good_for)
-        if group is None:
-            sent = {
-                device: self._connection.publish(self._topics.command(device, self.requester), payload, expiry=expiry)
-                for device in dict.fromkeys(devices)
-            }
-        else:
-            to_group = self._connection.publish(self._topics.group(group, self.requester), payload, expiry=expiry)
-            sent = dict.fromkeys(devices, to_group)
-        invocation = Invocation(id, command, sent)
-        self._asked[id] = invocation
+        invocation = self.prepare(command, args, timeout=timeout, behalf=behalf)
+        self.send(invocation, devices, group=group, expires_in=expires_in)
         return invocation
 
     def forget(self, invocation: Invocation) -> None:
@@ -269,7 +333,8 @@ class Invoker:
         :raises PublishRefused: the broker would not take the command.
         """
         good_for = _good_for(wait)
-        id, payload = self._message(command, args, good_for, timeout, behalf)
+        id = _new_id()
+        payload = self._payload(self._message(id, command, args, timeout, behalf), good_for)
         asked = _Call(device)
         self._asked[id] = asked
         # A bare timer: `asyncio.timeout` takes twice as long, a tenth of all that a call takes in this process.
@@ -281,30 +346,37 @@ class Invoker:
             return await asked.answer
         except TimeoutError:
             status = Status.RUNNING if asked.accepted else Status.QUEUED
-            message = f"{device} gave no final answer to {command} within {wait:g} s; it is {status}"
-            raise NoAnswer(message, device=device, status=status) from None
+            words = f"{device} gave no final answer to {command} within {wait:g} s; it is {status}"
+            raise NoAnswer(words, device=device, status=status) from None
         finally:
             timer.cancel()
             self._asked.pop(id, None)
 
+    def load(self, device: str) -> int:
+        """How many commands of this side the device has not ended, as far as somebody still waits for them."""
+        return sum(asked.waits_for(device) for asked in self._asked.values())
+
     def _message(
-        self, command: str, args: Arguments | None, good_for: float, timeout: float | None, behalf: str | None
-    ) -> tuple[str, bytes]:
+        self, id: str, command: str, args: Arguments | None, timeout: float | None, behalf: str | None
+    ) -> Command:
         if not 0 < len(command) <= MAX_COMMAND:
             raise InvalidName(f"the command's name has {len(command)} characters; it needs 1 to {MAX_COMMAND}")
-        id = secrets.token_hex(8)
-        now = self._clock()
-        message = Command(
+        return Command(
             id=id,
             command=command,
             args=Raw(encode(args if args is not None else {}, self._encoding)),
             from_=self.requester,
             behalf=behalf,
-            issued=now,
-            expires=now + good_for,
             timeout=timeout,
         )
-        return id, encode(message, self._encoding)
+
+    def _payload(self, message: Command, good_for: float) -> bytes:
+        now = self._clock()
+        return encode(replace(message, issued=now, expires=now + good_for), self._encoding)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
 
 
 def _good_for(wait: float) -> float:

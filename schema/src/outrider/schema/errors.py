@@ -10,6 +10,7 @@ OutriderError
 │   ├── InvalidArguments        arguments that do not fit the command
 │   ├── MessageTooLarge         over the size that this side or the broker allows
 │   ├── UnknownTarget           a device or group that nobody has seen
+│   ├── NoMember                a pool that no ready device is in
 │   ├── BrokerUnreachable       no connection, or the broker refused it
 │   ├── PublishRefused          the broker refused a message
 │   ├── SubscribeRefused        the broker refused a subscription
@@ -114,6 +115,10 @@ class MessageTooLarge(LocalError):
 
 class UnknownTarget(LocalError):
     """A target that nobody has seen, or that stands for no device at all."""
+
+
+class NoMember(LocalError):
+    """A pool without a ready member: nothing was sent."""
 
 
 class BrokerUnreachable(LocalError):

@@ -5,25 +5,36 @@ from types import TracebackType
 from typing import Final, Self
 
 import rich.live
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from outrider.device import Reply
-from outrider.schema import Progress
+from outrider.schema import Progress, Result, Status
 
-from .output import reply_line
+from .output import counts_text, printable
 
 LINES: Final = 8
 """Devices shown at once."""
+
+BAR: Final = 20
+"""Columns of a bar."""
+
+NAME: Final = 24
+"""Columns of a device's name at most."""
 
 
 class Live:
     """A context in which the lines stand below what is printed to `console`; nothing does where it is no terminal."""
 
     def __init__(self, console: Console, targets: Sequence[str]) -> None:
-        self._targets = frozenset(targets)
+        self._targets = len(targets)
         self._missing = set(targets)
-        self._running: dict[str, Text] = {}
+        self._running: dict[str, Progress] = {}
+        self._counts: dict[Status, int] = {}
+        self._note = ""
+        self._paused = False
         shown = console.is_terminal and not console.is_dumb_terminal
         self._live = (
             rich.live.Live(
@@ -51,25 +62,70 @@ class Live:
         if self._live is not None:
             self._running.clear()
             self._missing.clear()
+            self._note = ""
             self._live.stop()
 
     def take(self, reply: Reply) -> None:
         """Note what a device said."""
-        if not isinstance(reply.message, Progress):
+        message = reply.message
+        if isinstance(message, Result):
             self._running.pop(reply.device, None)
-            self._missing.discard(reply.device)
-        elif reply.device in self._missing and reply.message.stream is None:
-            line = reply_line(reply, show_device=True)
-            if line is not None:
-                self._running[reply.device] = line
+            if reply.device in self._missing:
+                self._missing.discard(reply.device)
+                self._counts[message.status] = self._counts.get(message.status, 0) + 1
+        elif reply.device in self._missing and message.stream is None:
+            self._running[reply.device] = message
 
-    def lines(self) -> Text:
+    def pause(self) -> None:
+        """Show nothing for a while: something else has the terminal."""
+        if self._live is not None:
+            self._paused = True
+            self._live.refresh()
+            self._live.stop()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._live is not None:
+            self._paused = False
+            self._live.start(refresh=True)
+
+    def note(self, words: str) -> None:
+        """Say something below the bars, instead of what was said before."""
+        self._note = words
+
+    def lines(self) -> RenderableType:
         """What stands at the foot now."""
-        running = list(self._running.values())  # a copy: rich asks from its own thread
-        lines = running[:LINES]
+        if self._paused:
+            return Text()
+        running = list(self._running.items())  # a copy: rich asks from its own thread
+        parts: list[RenderableType] = []
+        if running:
+            table = Table.grid(padding=(0, 2, 0, 0))
+            table.add_column(no_wrap=True, max_width=NAME, style="bold")
+            table.add_column(width=BAR)
+            table.add_column(justify="right", no_wrap=True)
+            table.add_column(no_wrap=True, overflow="ellipsis", style="cyan")
+            for device, progress in running[:LINES]:
+                table.add_row(printable(device), *_job(progress))
+            parts.append(table)
         if len(running) > LINES:
-            lines.append(Text(f"… and {len(running) - LINES} more", style="dim"))
-        if len(self._targets) > 1 and self._missing:
-            answered = len(self._targets) - len(self._missing)
-            lines.append(Text(f"{answered} of {len(self._targets)} answered", style="dim"))
-        return Text("\n").join(lines)
+            parts.append(Text(f"… and {len(running) - LINES} more", style="dim"))
+        if self._targets > 1 and self._missing:
+            answered = self._targets - len(self._missing)
+            total = Table.grid(padding=(0, 2, 0, 0))
+            words = Text(f"{answered} of {self._targets} answered", style="dim")
+            if self._counts:
+                words.append_text(Text(": ").append_text(counts_text(self._counts)))
+            total.add_row(ProgressBar(total=self._targets, completed=answered, width=BAR), words)
+            parts.append(total)
+        if self._note:
+            parts.append(Text(self._note, style="dim"))
+        return Group(*parts)
+
+
+def _job(progress: Progress) -> tuple[RenderableType, RenderableType, RenderableType]:
+    """A job's bar, its percents, and what it says."""
+    words = Text(printable(progress.text or ""))
+    if progress.fraction is None:
+        return Text("accepted" if progress.accepted else "", style="cyan"), Text(), words
+    return ProgressBar(total=1.0, completed=progress.fraction, width=BAR), Text(f"{progress.fraction:.0%}"), words

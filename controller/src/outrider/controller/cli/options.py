@@ -1,12 +1,16 @@
 """The options that every subcommand shares, and the fleet they lead to."""
 
+import re
 from collections.abc import Callable
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from outrider.controller import Fleet
 from outrider.controller.settings import DEFAULT_BROKER, load
+from outrider.schema import LocalError
+
+T = TypeVar("T")
 
 BrokerOption = Annotated[
     str | None,
@@ -41,14 +45,29 @@ LONGEST: Final = 1e9
 
 
 def seconds(text: str) -> float:
-    """A duration as it is typed: a parser for options."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number of seconds") from None
-    if not 0.001 <= value <= LONGEST:  # also false for nan
+    """A duration as it is typed, `30s`, `5m`, `1h`, `2d`, `200ms` or plain seconds: a parser for options."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a duration: write 30 or 30s, 5m, 1h, 2d, 200ms")
+    value = float(match[1]) * _UNITS[match[2] or "s"]
+    if not 0.001 <= value <= LONGEST:
         raise typer.BadParameter(f"{text} is not in the range 0.001 to {LONGEST:.0f} seconds")
     return value
+
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,9}})?|\.\d{{1,9}})\s*({'|'.join(_UNITS)})?")
+
+def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser for options out of a function that raises `LocalError`."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except LocalError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return convert
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]

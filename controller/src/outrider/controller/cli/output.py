@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
-from outrider.controller.dispatch import value_of
+from outrider.controller.dispatch import NOT_ADDRESSED, value_of
 from outrider.device import RESERVED, Reply
 from outrider.schema import About, Progress, Result, State, Status
 
@@ -22,6 +22,7 @@ from .terminal import json_text, messages_console, printable, results_console
 __all__ = [
     "about_table",
     "about_text",
+    "counts_text",
     "devices_table",
     "duration",
     "json_text",
@@ -140,10 +141,15 @@ def summary_line(outcomes: Mapping[str, Result]) -> Text:
     counts: dict[Status, int] = {}
     for result in outcomes.values():
         counts[result.status] = counts.get(result.status, 0) + 1
-    text = Text(f"{len(outcomes)} target{'' if len(outcomes) == 1 else 's'}: ")
-    # In the order of the protocol's list, which begins with `done`.
+    text = Text(f"{len(outcomes)} target{'' if len(outcomes) == 1 else 's'}: ").append_text(counts_text(counts))
+    never = sum(result.error is not None and result.error.code == NOT_ADDRESSED for result in outcomes.values())
+    return text.append(f" ({never} never addressed)") if never else text
+
+
+def counts_text(counts: Mapping[Status, int]) -> Text:
+    """How many ended how, as `2 done, 1 rejected`, in the order of the protocol's list, which begins with `done`."""
     parts = [Text(f"{counts[status]} {status}", style=STATUS_STYLES[status]) for status in Status if status in counts]
-    return text + Text(", ").join(parts)
+    return Text(", ").join(parts)
 
 
 def duration(seconds: float) -> str:

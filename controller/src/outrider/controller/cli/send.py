@@ -1,28 +1,25 @@
-"""`outrider send`: one command to one device, a group or all, and every target's outcome as it comes."""
+"""`outrider send`: one command to every device of a target, and each one's outcome as it comes."""
 
 import asyncio
 import re
-import shlex
-from collections.abc import Mapping
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Final
 
 import typer
 from typer.core import TyperCommand
 
-from outrider.controller import Dispatch, Fleet, Targets
-from outrider.controller.arguments import Arguments, parse
-from outrider.schema import About, CommandAbout, InvalidArguments, Result, Status
+from outrider.controller.fleet import IfOffline
+from outrider.controller.plan import MINIMUM, Plan, Share
+from outrider.controller.targets import Limit
+from outrider.device import DEFAULT_WAIT
 
 from .exits import INTERRUPTED, NOT_DONE
-from .live import Live
-from .options import BrokerOption, JsonOption, NameOption, PrefixOption, open_fleet, seconds
-from .output import json_text, messages_console, plain_result, printable, reply_line, results_console, summary_line
+from .options import BrokerOption, NameOption, PrefixOption, open_fleet, parsed, seconds
+from .output import messages_console
+from .sending import Form, Interrupted, Sending
 
-ABOUT_WAIT = 1.0
-"""Seconds for a device's own description, which stands on the broker; without it arguments are read as they look."""
-
-MENTIONED = 5
-"""Devices named in one sentence."""
+ROLLOUT: Final = "Rollout"
+"""The panel of the help that the options of rollouts are in."""
 
 
 class SendCommand(TyperCommand):
@@ -42,8 +39,22 @@ class SendCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
+class WhenOffline(StrEnum):
+    """What becomes of a command for a device that is away."""
+
+    QUEUE = "queue"
+    FAIL = "fail"
+
+
 def send(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="A device's id, @group, or all.", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A device's id, a list a,b, a glob 'lamp-*', @group, 'room=kitchen and fw<2.1', any:pool, or all.",
+            show_default=False,
+        ),
+    ],
     command: Annotated[str, typer.Argument(metavar="COMMAND", help="See outrider about TARGET.", show_default=False)],
     words: Annotated[
         list[str] | None,
@@ -58,25 +69,117 @@ def send(
         float | None,
         typer.Option(
             "--wait",
-            metavar="SECONDS",
+            metavar="DURATION",
             parser=seconds,
-            help="How long to wait for final answers, also of devices that are away. Without it up to 30 seconds, "
-            "and only for those that are there.",
+            help="How long to wait for final answers, as 30s or 5m, also of devices that are away. Without it up to "
+            "30 seconds, and only for those that are there.",
             show_default=False,
         ),
     ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait: print the command's id once the broker has it.")
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
-            "--timeout", metavar="SECONDS", parser=seconds, help="How long it may run on a device.", show_default=False
+            "--timeout", metavar="DURATION", parser=seconds, help="How long it may run on a device.", show_default=False
         ),
     ] = None,
-    json: JsonOption = False,
+    expires: Annotated[
+        float | None,
+        typer.Option(
+            "--expires",
+            metavar="DURATION",
+            parser=seconds,
+            help="How long a device may still begin it, as 1h, for one that is away now. Without it as long as is "
+            "waited, at least 30 seconds.",
+            show_default=False,
+        ),
+    ] = None,
+    if_offline: Annotated[
+        WhenOffline | None,
+        typer.Option(
+            "--if-offline",
+            help="queue: send it to devices that are away too, for when they are back; the default, except for ids "
+            "that were never seen. fail: send them nothing, they are offline.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        Limit | None,
+        typer.Option(
+            "--limit",
+            metavar="N|N%",
+            parser=parsed(Limit.parse),
+            help="Send to so many of the target's devices, chosen by chance.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="The same chance for the same number.", show_default=False),
+    ] = None,
+    batch: Annotated[
+        tuple[Share, ...] | None,
+        typer.Option(
+            "--batch",
+            metavar="SIZES",
+            parser=parsed(Plan.parse_batches),
+            help="Send in batches: 5, 10%, or 1,10%,50%, of which the last repeats. The next one begins when all "
+            "devices of a batch have ended, are away, or have been silent for --wait (30s).",
+            show_default=False,
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None,
+    pause: Annotated[
+        float | None,
+        typer.Option(
+            "--pause",
+            metavar="DURATION",
+            parser=seconds,
+            help="Wait between two batches.",
+            show_default=False,
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None,
+    abort_on_failure: Annotated[
+        Share | None,
+        typer.Option(
+            "--abort-on-failure",
+            metavar="N|N%",
+            parser=parsed(Share.parse),
+            help="Send nothing more after so many failures, or when they are so many percent of the devices judged.",
+            show_default=False,
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None,
+    minimum: Annotated[
+        int | None,
+        typer.Option(
+            "--minimum",
+            metavar="N",
+            min=1,
+            help="Judge a percentage from so many devices on. Without it at the end of each batch, and within one "
+            f"after {MINIMUM}.",
+            show_default=False,
+            rich_help_panel=ROLLOUT,
+        ),
+    ] = None,
+    cancel_on_abort: Annotated[
+        bool, typer.Option("--cancel-on-abort", help="On abort cancel what runs.", rich_help_panel=ROLLOUT)
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")] = False,
+    ndjson: Annotated[
+        bool, typer.Option("--ndjson", help="Print each device's outcome as a line of JSON, and nothing else.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing on standard output: the exit code tells.")
+    ] = False,
     broker: BrokerOption = None,
     prefix: PrefixOption = None,
     name: NameOption = None,
 ) -> None:
-    """Send a command to one device, a group (@kitchen) or all, and print what becomes of it on each.
+    """Send a command to every device of a target, and print what becomes of it on each.
 
     Exit codes: 0 all done, 1 some target not done, 2 usage, 3 broker unreachable.
 
@@ -86,108 +189,40 @@ def send(
 
     outrider send @kitchen calculate 5 "two words"
 
-    outrider send all calculate x=0.5 msg=hello --json
+    outrider send 'room=kitchen and fw<2.1' update --batch 1,10%,50% --abort-on-failure 5%
+
+    outrider send any:words count url=https://example.com
     """
-    sending = _Sending(target, command, json=json)
+    if json + ndjson + quiet > 1:
+        raise typer.BadParameter("--json, --ndjson and --quiet exclude each other")
+    if no_wait and (wait is not None or batch is not None):
+        raise typer.BadParameter("--no-wait excludes --wait and --batch, which wait")
+    if batch is None and (pause is not None or abort_on_failure is not None or minimum is not None or cancel_on_abort):
+        raise typer.BadParameter("--pause, --abort-on-failure, --minimum and --cancel-on-abort need --batch")
+    plan = None
+    if batch is not None:
+        plan = Plan(batch, pause or 0.0, abort_on_failure, minimum, cancel_on_abort, settle=wait or DEFAULT_WAIT)
+    form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
+    sending = Sending(target, command, form)
+    when: IfOffline | None = None if if_offline is None else if_offline.value
     fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected)
     try:
-        done = asyncio.run(sending.run(fleet, words or [], wait, timeout))
-    except KeyboardInterrupt:
-        messages_console().print(sending.interrupted())
+        done = asyncio.run(
+            sending.run(
+                fleet,
+                words or [],
+                wait=wait,
+                detach=no_wait,
+                timeout=timeout,
+                expires=expires,
+                if_offline=when,
+                limit=limit,
+                seed=seed,
+                plan=plan,
+            )
+        )
+    except (KeyboardInterrupt, Interrupted):
+        messages_console().print(sending.interrupted(), soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     if not done:
         raise typer.Exit(NOT_DONE)
-
-
-class _Sending:
-    """One command on its way."""
-
-    def __init__(self, target: str, command: str, *, json: bool) -> None:
-        self._target = target
-        self._command = command
-        self._json = json
-        self._dispatch: Dispatch | None = None
-        self._missing: dict[str, None] = {}
-        self._results = results_console()
-        self._aside = self._results if self._results.is_terminal else messages_console()
-
-    async def run(self, fleet: Fleet, words: list[str], wait: float | None, timeout: float | None) -> bool:
-        """Send it, print every outcome, and return whether all targets did it."""
-        async with fleet:
-            targets = fleet.resolve(self._target)
-            abouts = await fleet.abouts(
-                [device for device in targets.devices if device not in targets.gone], wait=ABOUT_WAIT
-            )
-            args = arguments(words, self._command, targets, abouts)
-            dispatch = self._dispatch = fleet.dispatch(self._target, self._command, args, wait=wait, timeout=timeout)
-            await self._show(dispatch)
-        outcomes = dispatch.outcomes
-        if len(outcomes) > 1 and not self._json:
-            self._results.print(summary_line(outcomes))
-        return all(result.status is Status.DONE for result in outcomes.values())
-
-    def disconnected(self, reason: str) -> None:
-        """Say that the connection was lost."""
-        self._aside.print(f"the connection was lost: {printable(reason)}; connecting again", soft_wrap=True)
-
-    def interrupted(self) -> str:
-        """What to say after Ctrl-C."""
-        if self._dispatch is None:
-            return "interrupted; nothing was sent"
-        if not self._missing:
-            return "interrupted; all targets have answered"
-        id, target = self._dispatch.id, shlex.quote(self._target)
-        devices = ", ".join(list(self._missing)[:MENTIONED])
-        more = f" and {len(self._missing) - MENTIONED} more" if len(self._missing) > MENTIONED else ""
-        return (
-            f"interrupted; {printable(self._command)} may still run on {devices}{more} (id {id})\n"
-            f"to cancel it: outrider send {target} cancel {id}"
-        )
-
-    async def _show(self, dispatch: Dispatch) -> None:
-        results, aside = self._results, self._aside
-        missing = self._missing = dict.fromkeys(dispatch.targets.devices)
-        with Live(aside, dispatch.targets.devices) as live:
-            async for reply in dispatch:
-                live.take(reply)
-                expected = reply.device in missing
-                match reply.message:
-                    case Result() as result if expected and self._json:
-                        results.print(json_text(plain_result(result)), soft_wrap=True)
-                    case Result():
-                        line = reply_line(reply, show_device=True)
-                        if line is not None and expected:
-                            results.print(line, soft_wrap=True)
-                        elif line is not None and reply.device not in dispatch.targets.devices:
-                            aside.print(line.append("  (was not asked for)", style="dim"), soft_wrap=True)
-                    case progress if progress.stream is not None:
-                        aside.print(reply_line(reply, show_device=True), soft_wrap=True)
-                    case _:
-                        pass
-                if expected and isinstance(reply.message, Result):
-                    del missing[reply.device]
-
-
-def arguments(words: list[str], command: str, targets: Targets, abouts: Mapping[str, About]) -> Arguments:
-    """Typed arguments that fit every kind of device among the targets; one that lacks the command will say so itself.
-
-    :raises InvalidArguments: naming the argument at fault, or because one message cannot serve all.
-    """
-    kinds: list[tuple[str, CommandAbout]] = []
-    for device in targets.devices:
-        about = abouts.get(device)
-        spec = about.commands.get(command) if about else None
-        if spec is not None and spec not in (known for _, known in kinds):
-            kinds.append((device, spec))
-    if not kinds:
-        return parse(words, None, command)
-    readings: list[Arguments] = []
-    for device, spec in kinds:
-        try:
-            readings.append(parse(words, spec, command))
-        except InvalidArguments as error:
-            raise InvalidArguments(f"{device}: {error}", argument=error.argument) from None
-    if any(reading != readings[0] for reading in readings):
-        devices = " and ".join(device for device, _ in kinds)
-        raise InvalidArguments(f"{devices} take the arguments of {command} differently: send to each kind on its own")
-    return readings[0]

@@ -37,7 +37,7 @@ from outrider.schema import (
 from .documentation import about_table, about_text
 from .line import Line, read
 from .output import devices_table, reply_line, summary_line
-from .send import arguments as read_arguments
+from .sending import arguments as read_arguments
 from .terminal import printable
 
 ABOUT_WAIT: Final = 2.0
