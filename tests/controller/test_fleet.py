@@ -314,7 +314,20 @@ async def test_no_broker_is_told_at_once() -> None:
 
 
 def test_public_names_of_the_package() -> None:
-    assert sorted(controller.__all__) == ["Dispatch", "Fleet", "Roster", "Targets", "resolve", "value_of"]
+    assert sorted(controller.__all__) == [
+        "Dispatch",
+        "Fleet",
+        "Limit",
+        "Outcome",
+        "Plan",
+        "Rollout",
+        "Roster",
+        "Share",
+        "Target",
+        "Targets",
+        "resolve",
+        "value_of",
+    ]
     assert all(hasattr(controller, name) for name in controller.__all__)
 
 

@@ -318,7 +318,7 @@ class Fleet:
         type: Any = object,  # the overloads say what it is
         **named: object,
     ) -> object:
-        """Call a command on one device and return its value.
+        """Call a command on one device, or on one of a pool (`any:words`), and return its value.
 
         :param type: what the value is decoded as; plain objects by default.
         :raises UnknownTarget: nobody has seen this device, or it is a group.
@@ -326,6 +326,10 @@ class Fleet:
         :raises NoAnswer: none came within 30 s, or the device is terminated and was not asked.
         """
         arguments = _arguments(args, named)
+        if device.startswith("any:"):
+            await self.abouts(self.resolve(device).devices)
+            (outcome,) = [each async for each in self.dispatch(device, command, arguments).each(type)]
+            return outcome.value
         state = self.roster.states.get(device)
         if state is None or state.status == "terminated":
             raise self._cannot_call(device)

@@ -34,10 +34,17 @@ class Share(NamedTuple):
         match = _SHARE.fullmatch(text.strip())
         if match is None:
             raise InvalidPlan(f"{text!r} is no number of devices: write 5, or 10%")
-        amount, percent = float(match[1]), match[2] is not None
-        if amount <= 0 or (percent and amount > 100) or (not percent and not amount.is_integer()):
+        share = cls(float(match[1]), match[2] is not None)
+        if not share.valid:
             raise InvalidPlan(f"{text!r} is no number of devices: write a whole number from 1 on, or up to 100%")
-        return cls(amount, percent)
+        return share
+
+    @property
+    def valid(self) -> bool:
+        """Whether it says something: a whole number from 1 on, or more than 0% and up to 100%."""
+        if self.percent:
+            return 0 < self.amount <= 100
+        return 1 <= self.amount < math.inf and float(self.amount).is_integer()
 
     def of(self, total: int) -> int:
         """How many that is of `total`: rounded up, at least one."""
@@ -53,13 +60,16 @@ class Share(NamedTuple):
 class Plan:
     """How a rollout goes.
 
-    :ivar batches: the size of each batch; the last one repeats until every device has been addressed.
+    :ivar batches: the size of each batch, the devices in it that are there; the last one repeats until every device
+        has been addressed. A percentage is of all devices of the rollout.
     :ivar pause: seconds between the end of a batch and the next.
     :ivar abort_after: failures after which nothing more is sent; a percentage is of the devices judged so far.
     :ivar minimum: devices that must be judged before a percentage counts. None: at the end of each batch, and
         within one after 10.
     :ivar cancel: cancel what runs when it is aborted.
-    :ivar settle: seconds that a batch waits for a device, which counts as failed if it has said nothing by then.
+    :ivar settle: seconds that a batch waits for a device that says nothing, which counts as failed then.
+    :ivar working: seconds that a batch waits for a device that has taken the command and works on it, at least
+        `settle`; it counts as failed then. A command's own `timeout` should come before.
     """
 
     batches: tuple[Share, ...]
@@ -68,14 +78,37 @@ class Plan:
     minimum: int | None = None
     cancel: bool = False
     settle: float = 30.0
+    working: float = 3600.0
 
     def __post_init__(self) -> None:
         if not self.batches:
             raise InvalidPlan("a rollout needs the size of its batches, as 5, 10%, or 1,10%,50%")
+        for share in (*self.batches, *([] if self.abort_after is None else [self.abort_after])):
+            if not share.valid:
+                raise InvalidPlan(f"{share} is no number of devices: it must be whole and from 1 on, or up to 100%")
         if self.minimum is not None and self.minimum < 1:
             raise InvalidPlan("the minimum must be a number of devices from 1 on")
         if not 0 <= self.pause < math.inf or not 0 < self.settle < math.inf:
             raise InvalidPlan("the pause must be 0 or more seconds, and the time to settle more than 0")
+        if not 0 < self.working < math.inf:
+            raise InvalidPlan("the time that a device may work must be more than 0 seconds")
+
+    @classmethod
+    def of(
+        cls,
+        batches: str,
+        *,
+        pause: float = 0.0,
+        abort_after: Share | None = None,
+        minimum: int | None = None,
+        cancel: bool = False,
+        settle: float = 30.0,
+    ) -> "Plan":
+        """A plan whose batches are as they are typed: `Plan.of("1,10%,50%")`.
+
+        :raises InvalidPlan: something in it cannot be.
+        """
+        return cls(cls.parse_batches(batches), pause, abort_after, minimum, cancel, settle)
 
     @classmethod
     def parse_batches(cls, text: str) -> tuple[Share, ...]:
@@ -86,10 +119,12 @@ class Plan:
         return tuple(Share.parse(part) for part in text.split(","))
 
     def sizes(self, total: int) -> Sequence[int]:
-        """The sizes of the batches for so many devices."""
+        """The sizes of the batches for so many devices, where all are there."""
         sizes: list[int] = []
-        while (left := total - sum(sizes)) > 0:
+        left = total
+        while left > 0:
             sizes.append(min(left, self.size(len(sizes), total)))
+            left -= sizes[-1]
         return sizes
 
     def size(self, batch: int, total: int) -> int:
@@ -106,7 +141,9 @@ class Plan:
         if self.pause:
             words += f"; {self.pause:g} s between them"
         if self.abort_after is not None:
-            what = "of those judged" if self.abort_after.percent else "failed"
-            words += f"; aborts at {self.abort_after} {what}"
-            words += " failed" if self.abort_after.percent else ""
+            if self.abort_after.percent:
+                words += f"; aborts when {self.abort_after} of the devices judged have failed"
+            else:
+                words += f"; aborts at {self.abort_after} failure{'' if self.abort_after.amount == 1 else 's'}"
+            words += " and cancels what runs" if self.cancel else ""
         return words

@@ -58,6 +58,7 @@ def seconds(text: str) -> float:
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,9}})?|\.\d{{1,9}})\s*({'|'.join(_UNITS)})?")
 
+
 def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
     """A parser for options out of a function that raises `LocalError`."""
 

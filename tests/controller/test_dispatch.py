@@ -1,0 +1,290 @@
+"""One command to many devices: rollouts, samples, who is away, cancelling, typed outcomes."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from msgspec import Struct, ValidationError
+
+from outrider.controller import Dispatch, Fleet, Outcome
+from outrider.controller.plan import Plan, Share
+from outrider.device import Device, Job
+from outrider.schema import CommandFailed, NoAnswer, Result, Status, UnknownTarget
+from tests.brokers import BrokerUnderTest
+from tests.peers import Connect, Peer
+
+
+class Reading(Struct):
+    device: str
+    level: int
+
+
+class Bench:
+    """Devices in this process and what ran on them."""
+
+    def __init__(self, broker: BrokerUnderTest, prefix: str) -> None:
+        self.broker = broker
+        self.prefix = prefix
+        self.ran: list[str] = []
+        self.at_work: set[str] = set()
+        self.most_at_work = 0
+        self.fails: set[str] = set()
+
+    def device(self, id: str, *, groups: Sequence[str] = ("all-of-them",), pools: Sequence[str] = ()) -> Device:
+        device = Device(id, groups=groups, pools=pools, initial="ready")
+
+        @device.command
+        async def work(job: Job, seconds: float = 0.02) -> str:
+            self.ran.append(id)
+            self.at_work.add(id)
+            self.most_at_work = max(self.most_at_work, len(self.at_work))
+            try:
+                await asyncio.sleep(seconds)
+                if id in self.fails:
+                    raise RuntimeError("worn out")
+            finally:
+                self.at_work.discard(id)
+            return id
+
+        @device.command
+        async def read() -> Reading:
+            return Reading(id, 7)
+
+        return device
+
+    @asynccontextmanager
+    async def serving(self, *devices: Device) -> AsyncGenerator[Fleet]:
+        async with (
+            asyncio.TaskGroup() as tasks,
+            Fleet(self.broker.address, requester="tester", prefix=self.prefix) as fleet,
+        ):
+            for device in devices:
+                tasks.create_task(device.serve(self.broker.address, prefix=self.prefix), name=device.id)
+            changed = asyncio.Event()
+            with fleet.roster.watch(lambda state: changed.set()):
+                async with asyncio.timeout(20):
+                    while not {device.id for device in devices} <= fleet.roster.states.keys():
+                        changed.clear()
+                        await changed.wait()
+            try:
+                yield fleet
+            finally:
+                for device in devices:
+                    device.stop()
+
+
+@pytest.fixture
+def bench(broker: BrokerUnderTest, prefix: str) -> Bench:
+    return Bench(broker, prefix)
+
+
+async def to_its_end(dispatch: Dispatch) -> dict[str, Status]:
+    async with asyncio.timeout(40):
+        async for _ in dispatch:
+            pass
+    return {device: result.status for device, result in dispatch.outcomes.items()}
+
+
+def words(result: Result) -> str:
+    return result.error.message if result.error else ""
+
+
+async def test_rollout_never_has_more_at_work_than_the_batch_and_reaches_all(bench: Bench) -> None:
+    async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(7))) as fleet:
+        dispatch = fleet.dispatch("all", "work", plan=Plan.of("1,3"))
+        outcomes = await to_its_end(dispatch)
+    assert outcomes == {f"lamp-{n}": Status.DONE for n in range(7)}
+    assert sorted(bench.ran) == sorted(outcomes)
+    assert bench.most_at_work <= 3
+    assert {result.id for result in dispatch.outcomes.values()} == {dispatch.id}
+
+
+async def test_abort_on_failure_sends_nothing_more_and_names_who_was_never_addressed(
+    bench: Bench, connect: Connect
+) -> None:
+    bench.fails = {"lamp-0", "lamp-2"}
+    peer = await connect(Peer(bench.broker.address))
+    await peer.subscribe(f"{bench.prefix}/devices/+/cmd/#", f"{bench.prefix}/groups/+/cmd/#")
+    async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(6))) as fleet:
+        dispatch = fleet.dispatch("all", "work", plan=Plan.of("2", abort_after=Share.parse("2")))
+        outcomes = await to_its_end(dispatch)
+        await peer.round_trip()
+    assert outcomes == {
+        "lamp-0": Status.FAILED,
+        "lamp-1": Status.DONE,
+        "lamp-2": Status.FAILED,
+        "lamp-3": Status.DONE,
+        "lamp-4": Status.CANCELLED,
+        "lamp-5": Status.CANCELLED,
+    }
+    assert dispatch.never_addressed == ("lamp-4", "lamp-5")
+    assert words(dispatch.outcomes["lamp-5"]) == "never addressed: the command was not sent to it"
+    assert dispatch.rollout is not None
+    assert dispatch.rollout.aborted in ("2 of 3 failed", "2 of 4 failed")  # lamp-3 may be a moment slower
+    sent_to = {message.topic.removeprefix(f"{bench.prefix}/").split("/")[1] for message in peer.messages}
+    assert sent_to == {"lamp-0", "lamp-1", "lamp-2", "lamp-3"}
+
+
+async def test_abort_cancels_what_runs_where_the_plan_says_so(bench: Bench) -> None:
+    bench.fails = {"lamp-0"}
+    slow = bench.device("lamp-1")
+
+    async with bench.serving(bench.device("lamp-0"), slow, bench.device("lamp-2")) as fleet:
+        plan = Plan.of("2", abort_after=Share.parse("1"), cancel=True)
+        dispatch = fleet.dispatch("all", "work", [0.5], plan=plan)
+        outcomes = await to_its_end(dispatch)
+    assert outcomes["lamp-0"] is Status.FAILED
+    assert outcomes["lamp-1"] in (Status.CANCELLED, Status.DONE)  # it ends in the same moment as the one that fails
+    assert outcomes["lamp-2"] is Status.CANCELLED
+    assert "lamp-2" not in bench.ran
+
+
+async def test_batch_that_hangs_on_an_offline_device_does_not(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    lost = {"device": "lamp-1", "status": "lost", "session": 1, "since": 0}
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/state", lost, retain=True)
+    async with bench.serving(bench.device("lamp-0"), bench.device("lamp-2")) as fleet:
+        async with asyncio.timeout(15):  # less than the time that a silent device would be waited for
+            dispatch = fleet.dispatch("all", "work", plan=Plan.of("1"))
+            outcomes = await to_its_end(dispatch)
+    assert outcomes == {"lamp-0": Status.DONE, "lamp-1": Status.QUEUED, "lamp-2": Status.DONE}
+
+
+async def test_silent_device_holds_up_a_rollout_no_longer_than_it_may_settle(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    there = {"device": "lamp-1", "status": "ready", "session": 1, "since": 0}
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/state", there, retain=True)
+    async with bench.serving(bench.device("lamp-0"), bench.device("lamp-2")) as fleet:
+        dispatch = fleet.dispatch("all", "work", plan=Plan.of("1", settle=0.5))
+        outcomes = await to_its_end(dispatch)
+    assert outcomes == {"lamp-0": Status.DONE, "lamp-1": Status.QUEUED, "lamp-2": Status.DONE}
+    assert dispatch.rollout is not None
+    assert dispatch.rollout.failed_devices == ("lamp-1",)
+
+
+async def test_offline_device_is_queued_by_default_and_offline_with_fail(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await peer.subscribe(f"{bench.prefix}/devices/+/cmd/#", f"{bench.prefix}/groups/+/cmd/#")
+    lost = {"device": "lamp-1", "status": "lost", "session": 1, "since": 0, "groups": ["all-of-them"]}
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/state", lost, retain=True)
+    async with bench.serving(bench.device("lamp-0")) as fleet:
+        queued = fleet.dispatch("@all-of-them", "work")
+        assert await to_its_end(queued) == {"lamp-0": Status.DONE, "lamp-1": Status.QUEUED}
+        failing = fleet.dispatch("@all-of-them", "work", if_offline="fail")
+        assert await to_its_end(failing) == {"lamp-0": Status.DONE, "lamp-1": Status.OFFLINE}
+        assert words(failing.outcomes["lamp-1"]) == "lost: nothing was sent to it"
+        await peer.round_trip()
+    topics = [message.topic for message in peer.messages if message.json()["id"] == failing.id]
+    assert topics == [f"{bench.prefix}/devices/lamp-0/cmd/tester"]
+
+
+async def test_no_device_that_answers_late_is_lost_from_the_counts(bench: Bench) -> None:
+    async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(3))) as fleet:
+        dispatch = fleet.dispatch("all", "work", [2.0], wait=0.5)
+        assert await to_its_end(dispatch) == dict.fromkeys(("lamp-0", "lamp-1", "lamp-2"), Status.RUNNING)
+
+
+async def test_cancel_ends_it_on_every_device_and_their_outcomes_still_come(bench: Bench) -> None:
+    async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(3))) as fleet:
+        dispatch = fleet.dispatch("all", "work", [60.0])
+        accepted: set[str] = set()
+        async with asyncio.timeout(20):
+            async for reply in dispatch:
+                accepted.add(reply.device)
+                if len(accepted) == 3 and not isinstance(reply.message, Result):
+                    dispatch.cancel()
+    assert {result.status for result in dispatch.outcomes.values()} == {Status.CANCELLED}
+    assert len(dispatch.outcomes) == 3
+
+
+async def test_cancel_of_a_rollout_addresses_nobody_any_more(bench: Bench) -> None:
+    async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(3))) as fleet:
+        dispatch = fleet.dispatch("all", "work", [60.0], plan=Plan.of("1"))
+        async with asyncio.timeout(20):
+            async for reply in dispatch:
+                if not isinstance(reply.message, Result):
+                    dispatch.cancel()
+    assert {result.status for result in dispatch.outcomes.values()} == {Status.CANCELLED}
+    assert dispatch.never_addressed == ("lamp-1", "lamp-2")
+    assert bench.ran == ["lamp-0"]
+
+
+async def test_send_yields_outcomes_whose_values_have_the_type_asked_for(bench: Bench) -> None:
+    async with bench.serving(bench.device("lamp-0"), bench.device("lamp-1")) as fleet:
+        found: list[Outcome[Reading]] = [each async for each in fleet.send("all", "read", type=Reading)]
+        assert sorted(each.value.device for each in found) == ["lamp-0", "lamp-1"]
+        assert all(each.done and each.error is None and each.status is Status.DONE for each in found)
+        (plain,) = [each async for each in fleet.send("lamp-0", "read")]
+        assert plain.value == {"device": "lamp-0", "level": 7}
+        (wrong,) = [each async for each in fleet.send("lamp-0", "read", type=int)]
+        with pytest.raises(ValidationError):
+            assert wrong.value
+
+
+async def test_value_of_an_outcome_that_is_not_done_raises_what_became_of_it(bench: Bench, connect: Connect) -> None:
+    bench.fails = {"lamp-0"}
+    peer = await connect(Peer(bench.broker.address))
+    lost = {"device": "lamp-1", "status": "lost", "session": 1, "since": 0}
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/state", lost, retain=True)
+    async with bench.serving(bench.device("lamp-0")) as fleet:
+        found = {each.device: each async for each in fleet.send("all", "work", 0)}
+    with pytest.raises(CommandFailed, match="worn out"):
+        assert found["lamp-0"].value
+    with pytest.raises(NoAnswer, match="lamp-1: queued") as none:
+        assert found["lamp-1"].value
+    assert none.value.status is Status.QUEUED
+
+
+async def test_expires_says_how_long_a_device_may_begin_it(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await peer.subscribe(f"{bench.prefix}/#")
+    lost = {"device": "lamp-1", "status": "lost", "session": 1, "since": 0}
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/state", lost, retain=True)
+    async with Fleet(bench.broker.address, requester="tester", prefix=bench.prefix) as fleet:
+        dispatch = fleet.dispatch("lamp-1", "work", expires=3600)
+        await dispatch.sent()
+        message = await peer.wait_for(lambda each: each.topic.endswith("/cmd/tester"))
+    command = message.json()
+    assert command["expires"] - command["issued"] == pytest.approx(3600)
+
+
+async def test_what_was_sent_and_not_waited_for_runs_on(bench: Bench) -> None:
+    async with bench.serving(bench.device("lamp-0")) as fleet:
+        async with Fleet(bench.broker.address, requester="passer-by", prefix=bench.prefix) as passing:
+            await passing.dispatch("lamp-0", "work", [0.0]).sent()
+        async with asyncio.timeout(10):
+            while bench.ran != ["lamp-0"]:
+                await fleet.call("lamp-0", "ping")
+
+
+async def test_an_id_never_seen_is_queued_only_when_asked_to(bench: Bench) -> None:
+    device = bench.device("lamp-9")
+    async with Fleet(bench.broker.address, requester="tester", prefix=bench.prefix) as fleet:
+        for if_offline in (None, "fail"):
+            with pytest.raises(UnknownTarget, match="lamp-9"):
+                fleet.dispatch("lamp-9", "work", if_offline=if_offline)
+        dispatch = fleet.dispatch("lamp-9", "work", if_offline="queue")
+        assert await to_its_end(dispatch) == {"lamp-9": Status.QUEUED}
+    assert bench.ran == []
+    assert device.id == "lamp-9"
+
+
+class TestPool:
+    async def test_one_ready_member_runs_it_and_gives_the_one_outcome(self, bench: Bench) -> None:
+        devices = [bench.device(f"lamp-{n}", pools=["words"]) for n in range(3)]
+        async with bench.serving(*devices) as fleet:
+            dispatch = fleet.dispatch("any:words", "work")
+            outcomes = await to_its_end(dispatch)
+            assert await fleet.call("any:words", "work", type=str) in {"lamp-0", "lamp-1", "lamp-2"}
+        assert list(outcomes.values()) == [Status.DONE]
+        assert bench.ran[:1] == list(outcomes)
+        assert len(bench.ran) == 2
+
+    async def test_the_member_with_the_fewest_of_ones_own_in_flight_is_picked(self, bench: Bench) -> None:
+        devices = [bench.device(f"lamp-{n}", pools=["words"]) for n in range(4)]
+        async with bench.serving(*devices) as fleet:
+            dispatches = [fleet.dispatch("any:words", "work", [0.5]) for _ in range(8)]
+            await asyncio.gather(*map(to_its_end, dispatches))
+        assert sorted(bench.ran[:4]) == ["lamp-0", "lamp-1", "lamp-2", "lamp-3"]
+        assert sorted(bench.ran) == sorted(f"lamp-{n}" for n in range(4) for _ in range(2))
