@@ -197,7 +197,7 @@ def unused_url() -> Iterator[str]:
 async def test_help_lists_the_subcommands(cli: Cli) -> None:
     ended = await cli("--help")
     assert ended.code == 0
-    for name in ("broker", "devices", "about", "send", "repl", "demo"):
+    for name in ("broker", "devices", "about", "send", "results", "jobs", "cancel", "repl", "demo"):
         assert name in ended.output
 
 
@@ -552,11 +552,13 @@ async def test_ctrl_c_says_what_may_still_run_and_how_to_cancel_it(cli: Cli, sta
         await until_jobs(fleet, "lamp-1", run=True)
         sending.send_signal(signal.SIGINT)
         assert await sending.wait() == 130
-        assert "calculate may still run on lamp-1 (id " in sending.errors
+        assert "calculate may still run on lamp-1\n" in sending.errors
         assert "Traceback" not in sending.errors
-        advice = sending.errors.splitlines()[-1].removeprefix("to cancel it: ")
-        cancelled = await cli(*shlex.split(advice)[1:])
-        assert (cancelled.code, cancelled.output.split()[:3]) == (0, ["lamp-1", "done", "true"])
+        to_see, to_cancel = (line.partition(": ")[2] for line in sending.errors.splitlines()[-2:])
+        seen = await cli(*shlex.split(to_see)[1:])
+        assert (seen.code, seen.output.split()[:2]) == (1, ["lamp-1", "running"])
+        cancelled = await cli(*shlex.split(to_cancel)[1:])
+        assert (cancelled.code, cancelled.output.split()[:2]) == (0, ["lamp-1", "cancelled"])
         await until_jobs(fleet, "lamp-1", run=False)
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct, ValidationError
 from outrider.controller import Dispatch, Fleet, Outcome
 from outrider.controller.plan import Plan, Share
 from outrider.device import Device, Job
-from outrider.schema import CommandFailed, NoAnswer, Result, Status, UnknownTarget
+from outrider.schema import CommandFailed, NoAnswer, NoMember, Result, Status, UnknownTarget
 from tests.brokers import BrokerUnderTest
 from tests.peers import Connect, Peer
 
@@ -286,5 +286,92 @@ class TestPool:
         async with bench.serving(*devices) as fleet:
             dispatches = [fleet.dispatch("any:words", "work", [0.5]) for _ in range(8)]
             await asyncio.gather(*map(to_its_end, dispatches))
-        assert sorted(bench.ran[:4]) == ["lamp-0", "lamp-1", "lamp-2", "lamp-3"]
         assert sorted(bench.ran) == sorted(f"lamp-{n}" for n in range(4) for _ in range(2))
+
+    async def test_another_member_is_asked_after_a_rejection_and_its_outcome_counts(
+        self, bench: Bench, connect: Connect
+    ) -> None:
+        # One that rejects as busy, and claims to be ready.
+        peer = await connect(Peer(bench.broker.address))
+        await peer.subscribe(f"{bench.prefix}/devices/+/cmd/#")
+        full = {"device": "full", "status": "ready", "session": 1, "since": 0, "pools": ["words"]}
+        await peer.publish(f"{bench.prefix}/devices/full/state", full, retain=True)
+
+        async def reject() -> None:
+            seen = 0
+            while True:
+                message = await peer.wait_for(lambda each: "/full/" in each.topic, timeout=60, after=seen)
+                seen = peer.messages.index(message) + 1
+                busy = {"code": "busy", "message": "2 of 2 jobs run"}
+                result = {"id": message.json()["id"], "device": "full", "command": "work"}
+                rejected = result | {"status": "rejected", "error": busy}
+                await peer.publish(f"{bench.prefix}/devices/full/result/tester", rejected)
+
+        rejecting = asyncio.create_task(reject())
+        async with bench.serving(bench.device("lamp-1", pools=["words"])) as fleet:
+            passed = 0
+            for _ in range(12):
+                dispatch = fleet.dispatch("any:words", "work")
+                assert await to_its_end(dispatch) == {"lamp-1": Status.DONE}
+                passed += len(dispatch.passed)
+                assert all(words(result) == "2 of 2 jobs run" for result in dispatch.passed)
+            assert 0 < passed < 12
+        rejecting.cancel()
+
+    async def test_a_failure_is_the_outcome_and_no_other_member_is_asked(self, bench: Bench) -> None:
+        bench.fails = {"lamp-0", "lamp-1"}
+        devices = [bench.device(f"lamp-{n}", pools=["words"]) for n in range(2)]
+        async with bench.serving(*devices) as fleet:
+            dispatch = fleet.dispatch("any:words", "work")
+            assert list((await to_its_end(dispatch)).values()) == [Status.FAILED]
+        assert len(bench.ran) == 1
+
+    async def test_when_all_members_reject_the_last_rejection_is_the_outcome(self, bench: Bench) -> None:
+        devices = [bench.device(f"lamp-{n}", pools=["words"]) for n in range(3)]
+        async with bench.serving(*devices) as fleet:
+            dispatch = fleet.dispatch("any:words", "no_such_command")
+            outcomes = await to_its_end(dispatch)
+        assert list(outcomes.values()) == [Status.REJECTED]
+        assert len(dispatch.passed) == 2
+        assert {*outcomes, *(each.device for each in dispatch.passed)} == {"lamp-0", "lamp-1", "lamp-2"}
+
+    async def test_a_pool_without_a_ready_member_says_so_and_nothing_is_sent(
+        self, bench: Bench, connect: Connect
+    ) -> None:
+        peer = await connect(Peer(bench.broker.address))
+        await peer.subscribe(f"{bench.prefix}/devices/+/cmd/#")
+        for id, status in (("lamp-0", "unready"), ("lamp-1", "lost")):
+            state = {"device": id, "status": status, "session": 1, "since": 0, "pools": ["words"]}
+            await peer.publish(f"{bench.prefix}/devices/{id}/state", state, retain=True)
+        async with Fleet(bench.broker.address, requester="tester", prefix=bench.prefix) as fleet:
+            with pytest.raises(NoMember, match=r"no member of any:words is ready \(members: 1 lost, 1 unready\)"):
+                fleet.dispatch("any:words", "work")
+            with pytest.raises(NoMember, match="no member of any:nothing is ready: no device is in this pool"):
+                await fleet.call("any:nothing", "work")
+            await peer.round_trip()
+        assert peer.messages == []
+
+    async def test_an_idempotent_command_goes_to_another_member_when_the_first_is_lost(
+        self, bench: Bench, connect: Connect
+    ) -> None:
+        peer = await connect(Peer(bench.broker.address))
+        await peer.subscribe(f"{bench.prefix}/devices/+/cmd/#")
+        about = bench.device("lamp-1", pools=["words"])
+        state = {"device": "fleeting", "session": 1, "since": 0, "pools": ["words"]}
+        topic = f"{bench.prefix}/devices/fleeting/state"
+        async with bench.serving(about) as fleet:
+            digest = fleet.roster.states["lamp-1"].about
+            await fleet.abouts(["lamp-1"])
+            for attempt in range(30):  # which one is picked is chance
+                ready = state | {"status": "ready", "session": 2 * attempt + 1, "about": digest}
+                await peer.publish(topic, ready, retain=True)
+                await fleet.connection.roundtrip()
+                dispatch = fleet.dispatch("any:words", "ping")
+                sent_to = dispatch.missing
+                lost = state | {"status": "lost", "session": 2 * attempt + 2, "about": digest}
+                await peer.publish(topic, lost, retain=True)
+                assert await to_its_end(dispatch) == {"lamp-1": Status.DONE}
+                if sent_to == ("fleeting",):
+                    break
+            else:
+                raise AssertionError("it was never picked")

@@ -317,14 +317,15 @@ def test_public_names_of_the_package() -> None:
     assert sorted(controller.__all__) == [
         "Dispatch",
         "Fleet",
-        "Limit",
         "Outcome",
         "Plan",
         "Rollout",
         "Roster",
         "Share",
         "Target",
+        "TargetSyntax",
         "Targets",
+        "parse",
         "resolve",
         "value_of",
     ]

@@ -5,19 +5,20 @@ from .fleet import Fleet
 from .plan import Plan, Share
 from .rollout import Rollout
 from .roster import Roster
-from .targets import Limit, Target, Targets, resolve
+from .targets import Target, Targets, TargetSyntax, parse, resolve
 
 __all__ = [
     "Dispatch",
     "Fleet",
-    "Limit",
     "Outcome",
     "Plan",
     "Rollout",
     "Roster",
     "Share",
     "Target",
+    "TargetSyntax",
     "Targets",
+    "parse",
     "resolve",
     "value_of",
 ]

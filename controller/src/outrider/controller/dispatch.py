@@ -10,6 +10,7 @@ from msgspec import UnsetType, json
 
 from outrider.device import DEFAULT_WAIT, Invocation, Invoker, Reply, error_of
 from outrider.schema import Code, Error, NoAnswer, Result, State, Status
+from outrider.schema.messages import MAX_EXPIRY
 
 from .batches import InBatches
 from .course import LOOK_AGAIN, Course
@@ -215,7 +216,8 @@ class Dispatch:
 
     def _cancel(self, devices: Sequence[str]) -> None:
         if devices:
-            self._invoker.invoke(devices, "cancel", [self.id])
+            # As long as the command itself may wait for a device that is away.
+            self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY)
 
     def _takes(self, result: Result) -> bool:
         """Note a final answer; whether it is an outcome."""

@@ -28,12 +28,12 @@ from outrider.schema import (
 from .batches import InBatches
 from .course import AnyOf, AtOnce, Course, Patience, is_there
 from .dispatch import Dispatch, Outcome, expires_in, value_of
-from .plan import Plan
+from .plan import Plan, Share
 from .rollout import Rollout
 from .roster import Roster
 from .settings import default_requester
 from .suggestions import nearest
-from .targets import Limit, Target, Targets, require_seen, resolve, sample
+from .targets import Target, Targets, require_seen, resolve, sample
 
 T = TypeVar("T")
 
@@ -121,21 +121,25 @@ class Fleet:
     ) -> None:
         await self._connection.__aexit__(kind, error, traceback)
 
-    def devices(self, target: str | None = None) -> list[State]:
+    def devices(self, target: str | Target | None = None) -> list[State]:
         """The states of the devices a target stands for, in order of their ids; without a target of all ever seen.
 
-        :raises UnknownTarget: the target stands for no device.
+        :raises TargetSyntax: the target cannot be read.
+        :raises UnknownTarget: it stands for no device, or names one that nobody has seen.
         """
         if target is None:
             return [self.roster.states[id] for id in sorted(self.roster.states)]
-        return [self.roster.states[id] for id in resolve(target, self.roster.states).devices]
+        return [self.roster.states[id] for id in self.resolve(target).devices]
 
-    def resolve(self, target: str) -> Targets:
+    def resolve(self, target: str | Target, *, unseen: bool = False) -> Targets:
         """What a target stands for now.
 
-        :raises UnknownTarget: it stands for no device.
+        :param unseen: let ids pass that nobody has seen.
+        :raises TargetSyntax: the target cannot be read.
+        :raises UnknownTarget: it stands for no device, or names one that nobody has seen.
         """
-        return resolve(target, self.roster.states)
+        targets = resolve(target, self.roster.states)
+        return targets if unseen else require_seen(targets, self.roster.states)
 
     async def about(self, device: str, *, wait: float = ABOUT_WAIT) -> About:
         """A device's commands with help and JSON Schema.
@@ -200,7 +204,7 @@ class Fleet:
         timeout: float | None = None,
         expires: float | None = None,
         if_offline: IfOffline | None = None,
-        limit: Limit | None = None,
+        limit: Share | None = None,
         seed: int | None = None,
         plan: Plan | None = None,
     ) -> Dispatch:
@@ -223,13 +227,11 @@ class Fleet:
         :raises NoMember: no member of the pool is ready.
         :raises InvalidName: `command` is empty or too long.
         """
-        targets = resolve(target, self.roster.states)
-        if if_offline != "queue":
-            require_seen(targets, self.roster.states)
+        targets = self.resolve(target, unseen=if_offline == "queue")
         if targets.pool is not None and (limit is not None or plan is not None):
             raise LocalError(f"any:{targets.pool} stands for one device: a limit or batches make no sense for it")
         if limit is not None:
-            targets = targets._replace(devices=sample(targets.devices, limit, seed), group=None)
+            targets = sample(targets, limit, seed)
         away = frozenset(self._away(targets.devices) if if_offline == "fail" else targets.gone)
         invocation = self._invoker.prepare(command, args, timeout=timeout)
         now, good_for = time.monotonic(), expires_in(wait) if expires is None else expires
@@ -297,7 +299,7 @@ class Fleet:
         :raises NoMember: no member of the pool is ready.
         """
         arguments = _arguments(args, named)
-        targets = resolve(target, self.roster.states)
+        targets = self.resolve(target)
         if targets.pool is not None:  # to know whether it is idempotent there
             await self.abouts(targets.devices)
         async for outcome in self.dispatch(target, command, arguments).each(type):

@@ -1,17 +1,33 @@
-"""What a target means: `lamp-1`, `@kitchen`, `all`."""
+"""What a target stands for: `lamp-1`, `lamp-*`, `@kitchen - lamp-3`, `room=kitchen and fw<2.1`, `any:words`, `all`.
 
-import difflib
-from collections.abc import Mapping
-from typing import NamedTuple
+The grammar is in `grammar`, its meaning in `selection`; here it meets the states of a fleet.
+"""
 
-from outrider.schema import ALL, State, UnknownTarget, check_name
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
+
+from outrider.schema import ALL, State, UnknownTarget
+
+from .grammar import TargetSyntax, read
+from .plan import Share
+from .selection import All, Compare, Glob, Group, Id, In, Is, Pool, Scope, Selection, parts_of
+from .suggestions import nearest
+
+__all__ = ["Target", "TargetSyntax", "Targets", "Term", "parse", "require_seen", "resolve", "sample", "terms"]
+
+T = TypeVar("T", str, tuple[str, str])
+
+Target = Selection
+"""A target that has been read."""
 
 
 class Targets(NamedTuple):
-    """The devices a target stands for, in order of their ids.
+    """The devices that a target stands for, in order of their ids, each once.
 
-    `group` is set where one message to the group reaches them all. `gone` are those of them that ended with
-    `terminate`; nothing is sent to these.
+    `group` is set where one message to that group reaches exactly these. `gone` are those of them that ended with
+    `terminate`; nothing is sent to these. `unseen` are ids that the target names and nobody has seen. `pool` is set
+    where the target means any one of the devices, which are the pool's members that are there.
     """
 
     devices: tuple[str, ...]
@@ -21,71 +37,118 @@ class Targets(NamedTuple):
     pool: str | None = None
 
 
-def resolve(target: str, states: Mapping[str, State]) -> Targets:
+def parse(text: str) -> Target:
+    """Read a target.
+
+    :raises TargetSyntax: it cannot be read; names the column and what is expected there.
+    """
+    return read(text)
+
+
+def resolve(target: str | Target, states: Mapping[str, State]) -> Targets:
     """The devices that `target` stands for now.
 
-    A group and `all` leave out devices that ended with `terminate`: those left on purpose.
-
-    :raises InvalidName: the target is not well formed.
-    :raises UnknownTarget: nobody has seen the device, or the group has no member; names the nearest ones.
+    :raises TargetSyntax: the target cannot be read.
+    :raises UnknownTarget: it stands for no device at all; says what there is instead.
     """
-    if not target:
-        raise UnknownTarget("the target is empty; give a device's id, @group or all")
+    selection = read(target) if isinstance(target, str) else target
+    wants_gone = any(part == Is("terminated") for part in parts_of(selection))
+    universe = frozenset(id for id, state in states.items() if wants_gone or state.status != "terminated")
+    devices = tuple(sorted(selection.devices(Scope(states, universe))))
+    if not devices and not isinstance(selection, Pool):
+        raise UnknownTarget(_nobody(selection, states))
+    match selection:
+        case All():
+            group: str | None = ALL
+        case Group(name):
+            group = name
+        case _:
+            group = None
+    return Targets(
+        devices,
+        group=group,
+        gone=frozenset(id for id in devices if id in states and states[id].status == "terminated"),
+        unseen=frozenset(id for id in devices if id not in states),
+        pool=selection.name if isinstance(selection, Pool) else None,
+    )
+
+
+def require_seen(targets: Targets, states: Mapping[str, State]) -> Targets:
+    """Return the targets, all of which have been seen.
+
+    :raises UnknownTarget: one has not; names the nearest ones.
+    """
+    for id in sorted(targets.unseen):
+        raise UnknownTarget(f"no device {id} has been seen{nearest(id, states)}")
+    return targets
+
+
+def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
+    """So many of the devices, chosen by chance; the same ones for the same devices and seed."""
+    count = min(limit.of(len(targets.devices)), len(targets.devices))
+    devices = tuple(sorted(random.Random(seed).sample(sorted(targets.devices), count)))
+    chosen = frozenset(devices)
+    return targets._replace(devices=devices, group=None, gone=targets.gone & chosen, unseen=targets.unseen & chosen)
+
+
+class Term(NamedTuple):
+    """A word that a target may be made of, and what it means."""
+
+    text: str
+    help: str
+
+
+def terms(states: Mapping[str, State]) -> Iterator[Term]:
+    """The words that mean something in this fleet, for completion: devices, groups, pools, statuses, tags, all."""
     present = {id: state for id, state in states.items() if state.status != "terminated"}
-    if target == ALL:
-        if not present:
-            start = "outrider-device run --id lamp-1 --ready"
-            raise UnknownTarget(f"no device is there{_gone(states)}; start one: {start}")
-        return Targets(tuple(sorted(present)), group=ALL)
-    if target.startswith("@"):
-        group = check_name(target[1:], "group") if target != f"@{ALL}" else ALL
-        if group == ALL:
-            return resolve(ALL, states)
-        members = tuple(sorted(id for id, state in present.items() if group in state.groups))
-        if not members:
-            groups = sorted({name for state in present.values() for name in state.groups})
-            raise UnknownTarget(f"no device is in the group @{group}{_nearest(group, groups, '@')}")
-        return Targets(members, group=group)
-    check_name(target, "device id")
-    if target not in states:
-        raise UnknownTarget(f"no device {target} has been seen{_nearest(target, sorted(states), '')}")
-    gone = frozenset([target]) if target not in present else frozenset[str]()
-    return Targets((target,), gone=gone)
+    for id in sorted(states):
+        yield Term(str(Id(id)), states[id].status)
+    for group, count in _counted(name for state in present.values() for name in state.groups):
+        yield Term(f"@{group}", f"group of {count}")
+    yield Term(ALL, f"{len(present)} devices")
+    for pool, count in _counted(name for state in present.values() for name in state.pools):
+        yield Term(f"any:{pool}", f"any one of {count}")
+    for status, count in _counted(state.status for state in states.values()):
+        yield Term(f"is:{status}", f"{count} devices")
+    pairs = ((key, _typed(value)) for state in present.values() for key, value in state.tags.items())
+    for (key, value), count in _counted(pairs):
+        yield Term(str(Compare(key, "=", value)), f"tag of {count}")
 
 
-Target = str
+def _counted(things: Iterable[T]) -> list[tuple[T, int]]:
+    counts: dict[T, int] = {}
+    for each in things:
+        counts[each] = counts.get(each, 0) + 1
+    return sorted(counts.items())
 
 
-class Limit(NamedTuple):
-    """Placeholder until the grammar is in."""
-
-    size: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Limit":
-        """Placeholder until the grammar is in."""
-        return cls(int(text))
+def _typed(tag: str | float | bool) -> str:
+    return ("true" if tag else "false") if isinstance(tag, bool) else str(tag)
 
 
-def require_seen(targets: Targets, states: Mapping[str, State]) -> None:
-    """Placeholder until the grammar is in."""
+def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
+    """Why a target stands for no device, and what there is instead."""
+    present = {id: state for id, state in states.items() if state.status != "terminated"}
+    gone = f" ({len(states)} ended with terminate)" if states else ""
+    if not present and not any(part == Is("terminated") for part in parts_of(selection)):
+        return f"no device is there{gone}; start one: outrider-device run --id lamp-1 --ready"
+    match selection:
+        case Group(name):
+            groups = {group for state in present.values() for group in state.groups}
+            return f"no device is in the group @{name}{nearest(name, groups, mark='@')}"
+        case Glob(pattern):
+            return f"no device's id matches {pattern}{nearest(pattern.strip('*?'), present)}"
+        case Compare(key, _, _) | In(key, _):
+            return f"no device has {selection}{_known_of(key, present)}"
+        case Is(status):
+            return f"no device is {status}"
+        case _:
+            return f"no device matches {selection}"
 
 
-def sample(devices: tuple[str, ...], limit: Limit, seed: int | None) -> tuple[str, ...]:
-    """Placeholder until the grammar is in."""
-    return devices[: limit.size]
-
-
-def _nearest(name: str, known: list[str], mark: str) -> str:
-    """Words that help on: the nearest names, or what there is."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"; did you mean {', '.join(mark + each for each in near)}?"
-    if not known:
-        return "; none is known"
-    some = ", ".join(mark + each for each in known[:5])
-    return f"; known: {some}{', …' if len(known) > 5 else ''}"
-
-
-def _gone(states: Mapping[str, State]) -> str:
-    return f" ({len(states)} ended with terminate)" if states else ""
+def _known_of(key: str, present: Mapping[str, State]) -> str:
+    values = {_typed(state.tags[key]) for state in present.values() if key in state.tags}
+    if not values:
+        return f"; none has a tag {key}{nearest(key, {tag for state in present.values() for tag in state.tags})}"
+    some = sorted(values)
+    return f"; {key} is {', '.join(some[:5])}{', …' if len(some) > 5 else ''}"

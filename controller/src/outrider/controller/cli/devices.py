@@ -1,26 +1,35 @@
 """`outrider devices` and `outrider about`: who is there, and what each can do by its own word."""
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 from msgspec import to_builtins
 from rich.text import Text
 
-from outrider.controller import Fleet
-from outrider.schema import About, UnknownTarget
+from outrider.controller import Fleet, Targets
+from outrider.controller.suggestions import nearest
+from outrider.schema import About, State, UnknownTarget
 
 from .exits import run
-from .options import BrokerOption, JsonOption, NameOption, PrefixOption, open_fleet
-from .output import about_table, about_text, devices_table, json_text, messages_console, printable, results_console
+from .options import TARGET_HELP, BrokerOption, JsonOption, NameOption, PrefixOption, open_fleet
+from .output import (
+    about_table,
+    about_text,
+    devices_table,
+    json_text,
+    messages_console,
+    printable,
+    results_console,
+    status_text,
+)
+
+STATUSES = ("ready", "unready", "lost", "terminated")
 
 ABOUT_WAIT = 2.0
 """Seconds for what devices say of themselves, which stands on the broker."""
 
-TargetArgument = Annotated[
-    str, typer.Argument(metavar="TARGET", help="A device's id, @group, or all.", show_default=False)
-]
+TargetArgument = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET_HELP, show_default=False)]
 
 
 class UnknownCommand(UnknownTarget):
@@ -28,9 +37,7 @@ class UnknownCommand(UnknownTarget):
 
 
 def devices(
-    target: Annotated[
-        str | None, typer.Argument(metavar="[TARGET]", help="A device's id, @group, or all.", show_default=False)
-    ] = None,
+    target: Annotated[str | None, typer.Argument(metavar="[TARGET]", help=TARGET_HELP, show_default=False)] = None,
     json: JsonOption = False,
     broker: BrokerOption = None,
     prefix: PrefixOption = None,
@@ -70,6 +77,20 @@ async def _devices(fleet: Fleet, target: str | None, *, json: bool) -> None:
             console.print(json_text(to_builtins(state) | more), soft_wrap=True)
     else:
         console.print(devices_table(states, abouts))
+        if target is not None:
+            console.print(_meaning(fleet.resolve(target), states), soft_wrap=True)
+
+
+def _meaning(targets: Targets, states: Sequence[State]) -> Text:
+    """What a target stands for in one line: `3 devices: 2 ready, 1 lost`."""
+    counts = {status: sum(state.status == status for state in states) for status in STATUSES}
+    parts = [Text(f"{count} ", style="dim") + status_text(status) for status, count in counts.items() if count]
+    text = Text(f"{len(states)} device{'' if len(states) == 1 else 's'}: ", style="dim") + Text(", ").join(parts)
+    if targets.pool is not None:
+        text.append("; a command goes to one of those that are ready", style="dim")
+    if targets.gone:
+        text.append("; nothing is sent to those that are terminated", style="dim")
+    return text
 
 
 async def _about(fleet: Fleet, target: str, command: str | None, *, json: bool) -> None:
@@ -129,6 +150,4 @@ def _distinct(abouts: Mapping[str, About]) -> list[About]:
 
 
 def _nearest(command: str, abouts: Mapping[str, About]) -> str:
-    known = sorted({printable(name) for about in abouts.values() for name in about.commands})
-    near = difflib.get_close_matches(command, known, n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(near)}?" if near else f"; there are: {', '.join(known)}"
+    return printable(nearest(command, {name for about in abouts.values() for name in about.commands}))

@@ -40,6 +40,11 @@ NameOption = Annotated[
     ),
 ]
 
+TARGET_HELP: Final = (
+    "A device's id, a list a,b, a glob 'lamp-*', @group, a query 'room=kitchen and fw<2.1', any:pool, all, "
+    "and '@group - lamp-3'."
+)
+
 LONGEST: Final = 1e9
 """Seconds that a command's timeout may be at most, by the protocol."""
 

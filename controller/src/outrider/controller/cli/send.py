@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -10,11 +11,10 @@ from typer.core import TyperCommand
 
 from outrider.controller.fleet import IfOffline
 from outrider.controller.plan import MINIMUM, Plan, Share
-from outrider.controller.targets import Limit
 from outrider.device import DEFAULT_WAIT
 
 from .exits import INTERRUPTED, NOT_DONE
-from .options import BrokerOption, NameOption, PrefixOption, open_fleet, parsed, seconds
+from .options import TARGET_HELP, BrokerOption, NameOption, PrefixOption, open_fleet, parsed, seconds
 from .output import messages_console
 from .sending import Form, Interrupted, Sending
 
@@ -51,7 +51,7 @@ def send(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="A device's id, a list a,b, a glob 'lamp-*', @group, 'room=kitchen and fw<2.1', any:pool, or all.",
+            help=TARGET_HELP,
             show_default=False,
         ),
     ],
@@ -106,11 +106,11 @@ def send(
         ),
     ] = None,
     limit: Annotated[
-        Limit | None,
+        Share | None,
         typer.Option(
             "--limit",
             metavar="N|N%",
-            parser=parsed(Limit.parse),
+            parser=parsed(Share.parse),
             help="Send to so many of the target's devices, chosen by chance.",
             show_default=False,
         ),
@@ -120,11 +120,11 @@ def send(
         typer.Option("--seed", metavar="N", help="The same chance for the same number.", show_default=False),
     ] = None,
     batch: Annotated[
-        tuple[Share, ...] | None,
+        Plan | None,  # not a tuple, which would take several words
         typer.Option(
             "--batch",
             metavar="SIZES",
-            parser=parsed(Plan.parse_batches),
+            parser=parsed(Plan.of),
             help="Send in batches: 5, 10%, or 1,10%,50%, of which the last repeats. The next one begins when all "
             "devices of a batch have ended, are away, or have been silent for --wait (30s).",
             show_default=False,
@@ -201,7 +201,14 @@ def send(
         raise typer.BadParameter("--pause, --abort-on-failure, --minimum and --cancel-on-abort need --batch")
     plan = None
     if batch is not None:
-        plan = Plan(batch, pause or 0.0, abort_on_failure, minimum, cancel_on_abort, settle=wait or DEFAULT_WAIT)
+        plan = replace(
+            batch,
+            pause=pause or 0.0,
+            abort_after=abort_on_failure,
+            minimum=minimum,
+            cancel=cancel_on_abort,
+            settle=wait or DEFAULT_WAIT,
+        )
     form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     sending = Sending(target, command, form)
     when: IfOffline | None = None if if_offline is None else if_offline.value

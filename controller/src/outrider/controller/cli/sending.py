@@ -16,10 +16,9 @@ from rich.text import Text
 from outrider.controller import Dispatch, Fleet, Targets
 from outrider.controller.arguments import Arguments, parse
 from outrider.controller.fleet import IfOffline
-from outrider.controller.plan import Plan
+from outrider.controller.plan import Plan, Share
 from outrider.controller.rollout import Rollout
 from outrider.controller.suggestions import nearest
-from outrider.controller.targets import Limit
 from outrider.device import Reply
 from outrider.schema import About, CommandAbout, InvalidArguments, Result, Status
 
@@ -67,7 +66,7 @@ class Sending:
         timeout: float | None,
         expires: float | None,
         if_offline: IfOffline | None,
-        limit: Limit | None,
+        limit: Share | None,
         seed: int | None,
         plan: Plan | None,
     ) -> bool:
@@ -76,7 +75,7 @@ class Sending:
         :raises Interrupted: the user wants to wait no more.
         """
         async with fleet:
-            targets = fleet.resolve(self._target)
+            targets = fleet.resolve(self._target, unseen=if_offline == "queue")
             known = [device for device in targets.devices if device not in targets.gone | targets.unseen]
             abouts = await fleet.abouts(known, wait=ABOUT_WAIT)
             args = arguments(words, self._command, targets, abouts)
