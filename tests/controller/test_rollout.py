@@ -1,17 +1,18 @@
-"""The decisions of a rollout: its laws, and the cases that users know."""
+"""The decisions of a rollout: the cases that users know. Its laws are in `test_rollout_laws.py`."""
 
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from outrider.controller.plan import MINIMUM, InvalidPlan, Plan, Share
 from outrider.controller.rollout import Rollout
-from outrider.schema import Status
+from outrider.schema import LocalError, Status
 
-BAD = (Status.FAILED, Status.REJECTED, Status.CANCELLED, Status.TIMED_OUT, Status.EXPIRED, Status.INTERRUPTED)
+PAGE = (Path(__file__).parents[2] / "docs" / "rollouts.md").read_text()
 
 
 def devices(count: int) -> list[str]:
@@ -26,10 +27,10 @@ def plan(
     minimum: int | None = None,
     cancel: bool = False,
     settle: float = 30.0,
+    working: float = 3600.0,
 ) -> Plan:
-    return Plan(
-        Plan.parse_batches(batches), pause, None if abort is None else Share.parse(abort), minimum, cancel, settle
-    )
+    share = None if abort is None else Share.parse(abort)
+    return Plan(Plan.parse_batches(batches), pause, share, minimum, cancel, settle, working)
 
 
 def nobody(device: str) -> bool:
@@ -79,13 +80,49 @@ def test_batches_of_any_plan_add_up_to_the_devices(total: int, parts: list[str])
     assert all(size >= 1 for size in sizes)
 
 
-def test_plan_is_described_in_words() -> None:
-    described = plan("1,10%", pause=30, abort="5%").describe(40)
-    assert (
-        described
-        == "40 devices in 11 batches: 1, 4, 4, 4, 4, 4, …; 30 s between them; aborts at 5% of those judged failed"
-    )
-    assert plan("5", abort="1").describe(1) == "1 device in 1 batch: 1; aborts at 1 failed"
+@pytest.mark.parametrize("share", [Share(0), Share(-1), Share(1.5), Share(float("nan")), Share(float("inf"))])
+def test_a_plan_made_in_python_of_a_share_that_says_nothing_is_refused(share: Share) -> None:
+    with pytest.raises(InvalidPlan, match="whole and from 1 on"):
+        Plan((share,))
+    with pytest.raises(InvalidPlan, match="whole and from 1 on"):
+        Plan((Share(1),), abort_after=share)
+    with pytest.raises(InvalidPlan):
+        Plan((Share(share.amount if share.amount <= 0 else 101, percent=True),))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("time", ["pause", "settle", "working"])
+def test_times_that_cannot_be_are_refused(time: str, wrong: float) -> None:
+    times = {"pause": 0.0, "settle": 1.0, "working": 1.0} | {time: wrong}
+    with pytest.raises(InvalidPlan, match="seconds"):
+        plan("1", pause=times["pause"], settle=times["settle"], working=times["working"])
+
+
+def test_no_batches_and_no_minimum_are_refused_as_bad_use() -> None:
+    with pytest.raises(LocalError, match="needs the size of its batches"):
+        Plan(())
+    with pytest.raises(ValueError, match="from 1 on"):
+        plan("1", minimum=0)
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        (plan("1,10%,50%").describe(111), "111 devices in 4 batches: 1, 12, 56, 42"),
+        (plan("1").describe(10), "10 devices in 10 batches: 1, 1, 1, 1, 1, 1, …"),
+        (plan("5", abort="1").describe(1), "1 device in 1 batch: 1; aborts at 1 failure"),
+        (
+            plan("1,20%", pause=3, abort="5%").describe(5),
+            "5 devices in 5 batches: 1, 1, 1, 1, 1; 3 s between them; aborts when 5% of the devices judged have failed",
+        ),
+        (
+            plan("2", abort="3", cancel=True).describe(4),
+            "4 devices in 2 batches: 2, 2; aborts at 3 failures and cancels what runs",
+        ),
+    ],
+)
+def test_plan_is_described_in_words(described: str, words: str) -> None:
+    assert described == words
 
 
 def test_next_batch_waits_for_the_whole_one_before_and_the_pause() -> None:
@@ -118,15 +155,61 @@ def test_silent_device_holds_up_its_batch_no_longer_than_settle_and_is_a_failure
     assert rollout.failed_devices == ("lamp-000",)
 
 
-def test_device_that_still_works_at_the_end_of_settle_is_not_judged_until_it_answers() -> None:
-    rollout = Rollout(plan("1", settle=20, abort="1"), devices(3))
+def test_offline_devices_take_no_place_of_the_canary() -> None:
+    rollout = Rollout(plan("1,10%,50%", abort="1"), devices(100))
+    first = rollout.decide(0, lambda device: device < "lamp-011")
+    assert first.send == tuple(devices(12))
+    assert rollout.in_flight == ("lamp-011",)
+    finish(rollout, ["lamp-011"], Status.FAILED)
+    assert rollout.decide(1, lambda device: device < "lamp-011").over
+    assert len(rollout.never_addressed) == 88
+
+
+def test_fleet_that_is_offline_altogether_is_addressed_and_over_at_once() -> None:
+    rollout = Rollout(plan("1", pause=60, abort="1"), devices(50))
+    decision = rollout.decide(0, lambda device: True)
+    assert (len(decision.send), decision.over, rollout.judged) == (50, True, 0)
+
+
+def test_canary_that_is_still_at_work_holds_the_others_back() -> None:
+    rollout = Rollout(plan("1,100%", settle=20, abort="1"), devices(50))
     rollout.decide(0, nobody)
     rollout.accepted("lamp-000")
-    assert rollout.decide(20, nobody).send == ("lamp-001",)
-    assert rollout.judged == 0
+    for now in (20, 60, 600):
+        assert rollout.decide(now, nobody).send == ()
+        assert rollout.judged == 0
     finish(rollout, ["lamp-000"], Status.FAILED)
-    assert rollout.decide(21, nobody).send == ()
+    assert rollout.decide(601, nobody).over
     assert rollout.aborted == "1 of 1 failed"
+    assert len(rollout.never_addressed) == 49
+
+
+def test_device_that_never_ends_its_work_holds_up_its_batch_no_longer_than_working_and_is_a_failure() -> None:
+    rollout = Rollout(plan("1", settle=20, working=100), devices(2))
+    rollout.decide(0, nobody)
+    rollout.accepted("lamp-000")
+    assert rollout.decide(20, nobody).wake == 100
+    assert rollout.decide(100, nobody).send == ("lamp-001",)
+    assert rollout.failed_devices == ("lamp-000",)
+
+
+def test_settle_that_is_longer_than_working_holds_for_both() -> None:
+    rollout = Rollout(plan("1", settle=200, working=100), devices(2))
+    rollout.decide(0, nobody)
+    rollout.accepted("lamp-000")
+    assert rollout.decide(199, nobody).send == ()
+    assert rollout.decide(200, nobody).send == ("lamp-001",)
+
+
+def test_time_in_which_nobody_could_be_heard_does_not_make_a_device_silent() -> None:
+    rollout = Rollout(plan("5", settle=30, abort="1"), devices(10))
+    rollout.decide(0, nobody)
+    rollout.postpone(60)  # the broker was gone for a minute
+    assert rollout.decide(61, nobody).wake == 90
+    assert rollout.aborted is None
+    finish(rollout, devices(5))
+    assert rollout.decide(62, nobody).send == tuple(devices(10)[5:])
+    assert rollout.decide(92, nobody).over  # only the batch that was waiting got more time
 
 
 def test_device_lost_after_it_was_addressed_is_a_failure() -> None:
@@ -190,14 +273,67 @@ def test_abort_cancels_what_runs_once_where_the_plan_says_so() -> None:
     assert rollout.decide(2, nobody).cancel == ()
 
 
+def test_what_the_abort_cancels_is_no_further_failure() -> None:
+    rollout = Rollout(plan("3", abort="1", cancel=True), devices(6))
+    rollout.decide(0, nobody)
+    finish(rollout, ["lamp-001"], Status.FAILED)
+    finish(rollout, rollout.decide(1, nobody).cancel, Status.CANCELLED)
+    assert rollout.decide(2, nobody).over
+    assert (rollout.failures, rollout.aborted) == (1, "1 of 1 failed")
+
+
+def test_command_that_somebody_cancels_while_the_rollout_goes_on_is_a_failure() -> None:
+    rollout = Rollout(plan("1", abort="1"), devices(2))
+    finish(rollout, rollout.decide(0, nobody).send, Status.CANCELLED)
+    rollout.decide(1, nobody)
+    assert rollout.aborted == "1 of 1 failed"
+
+
 def test_late_failure_of_an_earlier_batch_counts() -> None:
     rollout = Rollout(plan("1", settle=10, abort="2"), devices(5))
-    rollout.decide(0, nobody)
-    rollout.accepted("lamp-000")
-    rollout.decide(10, nobody)
-    finish(rollout, ["lamp-001", "lamp-000"], Status.FAILED)
-    assert rollout.decide(11, nobody).send == ()
-    assert rollout.aborted == "2 of 2 failed"
+    rollout.decide(0, away("lamp-000"))  # so lamp-001 is the one in the first batch
+    finish(rollout, ["lamp-001"])
+    assert rollout.decide(1, nobody).send == ("lamp-002",)
+    finish(rollout, ["lamp-000", "lamp-002"], Status.FAILED)  # the first one is back
+    assert rollout.decide(2, nobody).send == ()
+    assert rollout.aborted == "2 of 3 failed"
+
+
+def test_second_answer_of_a_device_changes_nothing() -> None:
+    rollout = Rollout(plan("2", abort="1"), devices(4))
+    finish(rollout, rollout.decide(0, nobody).send)
+    finish(rollout, ["lamp-000", "lamp-001"], Status.FAILED)
+    rollout.decide(1, nobody)
+    assert (rollout.failures, rollout.judged, rollout.aborted) == (0, 2, None)
+
+
+@pytest.mark.parametrize("status", [status for status in Status if not status.final])
+def test_a_word_that_is_not_final_settles_nothing(status: Status) -> None:
+    rollout = Rollout(plan("1", abort="1"), devices(2))
+    finish(rollout, rollout.decide(0, nobody).send, status)
+    assert rollout.decide(1, nobody).send == ()
+    assert (rollout.judged, rollout.in_flight) == (0, ("lamp-000",))
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status.final and status is not Status.DONE])
+def test_every_final_answer_but_done_is_a_failure(status: Status) -> None:
+    rollout = Rollout(plan("1", abort="1"), devices(2))
+    finish(rollout, rollout.decide(0, nobody).send, status)
+    assert rollout.decide(1, nobody).over
+    assert rollout.failed_devices == ("lamp-000",)
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000))
+def test_percentage_is_reached_exactly_where_the_fraction_says(tenths: int, judged: int) -> None:
+    """At N.M% with whole numbers: a binary fraction must not decide."""
+    failures = min(judged, -(-tenths * judged // 1000))
+    for failed in {failures - 1, failures} - {0}:
+        rollout = Rollout(plan("100%", abort=f"{tenths / 10}%"), devices(judged))
+        sent = rollout.decide(0, nobody).send
+        finish(rollout, sent[:failed], Status.FAILED)
+        finish(rollout, sent[failed:])
+        rollout.decide(1, nobody)
+        assert (rollout.aborted is not None) == (failed * 1000 >= tenths * judged)
 
 
 def test_device_that_is_back_and_done_is_judged_good() -> None:
@@ -218,112 +354,41 @@ def test_answers_of_devices_not_addressed_are_not_taken() -> None:
     assert (rollout.judged, rollout.aborted) == (0, None)
 
 
-class Laws(RuleBasedStateMachine):
-    """A rollout among devices that come, go, answer, fall silent, answer twice, in any order."""
-
-    @initialize(
-        total=st.integers(0, 40),
-        batches=st.lists(st.sampled_from(["1", "2", "5", "10%", "50%"]), min_size=1, max_size=3),
-        pause=st.sampled_from([0.0, 5.0]),
-        abort=st.sampled_from([None, "1", "3", "10%", "60%"]),
-        minimum=st.sampled_from([None, 1, 4]),
-        cancel=st.booleans(),
+def test_worked_example_of_the_page_comes_out_as_it_says() -> None:
+    ids = [f"lamp-{number:02}" for number in range(1, 41)]
+    offline = away("lamp-01", "lamp-04")
+    rollout = Rollout(plan("1,10%,50%", pause=30, abort="10%"), ids)
+    assert rollout.plan.describe(40) in PAGE
+    first = rollout.decide(0, offline)
+    assert (first.send, rollout.in_flight) == (("lamp-01", "lamp-02"), ("lamp-02",))
+    finish(rollout, ["lamp-02"])
+    assert rollout.decide(1, offline).wake == 31
+    assert rollout.decide(31, offline).send == tuple(ids[2:7])
+    assert len(rollout.in_flight) == 4
+    finish(rollout, rollout.in_flight)
+    rollout.decide(32, offline)
+    assert rollout.decide(62, offline).send == tuple(ids[7:27])
+    finish(rollout, ["lamp-08", "lamp-09", "lamp-10"], Status.FAILED)
+    rollout.decide(63, offline)
+    assert (rollout.failures, rollout.judged, rollout.aborted) == (3, 8, None)
+    finish(rollout, ["lamp-11", "lamp-12"])
+    assert not rollout.decide(64, offline).over
+    assert rollout.aborted == "3 of 10 failed, 30%"
+    finish(rollout, [device for device in rollout.in_flight if device != "lamp-20"])
+    assert rollout.decide(65, offline).wake == 92
+    assert rollout.decide(92, offline).over
+    assert rollout.never_addressed == tuple(ids[27:])
+    assert "3 of 10 failed, 30%" in PAGE
+    found = re.search(
+        r"there are (\d+) `done`, (\d+) `failed`, (\d+) `queued` .*? and (\d+) `cancelled`", PAGE, re.DOTALL
     )
-    def begin(
-        self, total: int, batches: list[str], pause: float, abort: str | None, minimum: int | None, cancel: bool
-    ) -> None:
-        self.plan = plan(",".join(batches), pause=pause, abort=abort, minimum=minimum, cancel=cancel, settle=10)
-        self.targets = devices(total)
-        self.rollout = Rollout(self.plan, self.targets)
-        self.now = 0.0
-        self.away: set[str] = set()
-        self.sent: list[str] = []
-        self.aborted_after: int | None = None
-        self.batch_ended: float | None = None
-        self.wake: float | None = None
-        self.over = False
-
-    def decide(self) -> None:
-        before, batch = len(self.sent), self.rollout.batch
-        in_flight = set(self.rollout.in_flight)
-        decision = self.rollout.decide(self.now, self.away.__contains__)
-        if decision.send:
-            assert self.aborted_after is None, "sent after the abort"
-            if batch and not in_flight and self.batch_ended is not None and self.plan.pause:
-                assert self.now >= self.batch_ended + self.plan.pause, "the pause was cut short"
-        self.sent += decision.send
-        if self.rollout.aborted is not None and self.aborted_after is None:
-            self.aborted_after = len(self.sent)
-        assert len(self.sent) == before or self.aborted_after in (None, len(self.sent))
-        self.batch_ended = (self.batch_ended or self.now) if not self.rollout.in_flight else None
-        if decision.send and not self.rollout.in_flight:
-            self.batch_ended = self.now
-        self.wake, self.over = decision.wake, decision.over
-
-    @rule()
-    def ask(self) -> None:
-        self.decide()
-
-    @rule(seconds=st.sampled_from([0.5, 5.0, 10.0]))
-    def time_goes_on(self, seconds: float) -> None:
-        self.now += seconds
-        self.decide()
-
-    @rule(number=st.integers(0, 39), status=st.sampled_from([Status.DONE, Status.DONE, *BAD]))
-    def answer(self, number: int, status: Status) -> None:
-        self.rollout.finished(f"lamp-{number:03}", status)
-        self.decide()
-
-    @precondition(lambda self: self.rollout.in_flight)
-    @rule(at=st.integers(0, 10), status=st.sampled_from([Status.DONE, Status.DONE, Status.FAILED]))
-    def answer_of_one_in_flight(self, at: int, status: Status) -> None:
-        in_flight = self.rollout.in_flight
-        self.rollout.finished(in_flight[at % len(in_flight)], status)
-        self.decide()
-
-    @rule(number=st.integers(0, 39))
-    def accept(self, number: int) -> None:
-        self.rollout.accepted(f"lamp-{number:03}")
-
-    @rule(number=st.integers(0, 39))
-    def come_or_go(self, number: int) -> None:
-        self.away ^= {f"lamp-{number:03}"}
-        self.decide()
-
-    @invariant()
-    def never_more_in_flight_than_the_batch(self) -> None:
-        if self.rollout.batch:
-            size = self.plan.size(self.rollout.batch - 1, len(self.targets))
-            assert len(self.rollout.in_flight) <= size
-
-    @invariant()
-    def every_target_is_accounted_for_once_and_in_order(self) -> None:
-        assert [*self.rollout.addressed, *self.rollout.never_addressed] == self.targets
-        assert list(self.rollout.addressed) == self.sent
-
-    @invariant()
-    def nobody_who_is_away_is_waited_for_after_a_decision(self) -> None:
-        if self.rollout.batch:
-            assert not self.away & set(self.rollout.in_flight)
-
-    @invariant()
-    def it_sleeps_only_while_something_is_due(self) -> None:
-        if self.rollout.batch and not self.over:
-            assert self.wake is not None
-
-    def teardown(self) -> None:
-        """Whatever happened: with time alone it comes to its end."""
-        if not hasattr(self, "rollout"):
-            return
-        for _ in range(3 * len(self.targets) + 3):
-            self.decide()
-            if self.over:
-                break
-            assert self.wake is not None
-            self.now = max(self.now, self.wake)
-        assert self.over
-        assert self.rollout.aborted is not None or not self.rollout.never_addressed
+    assert found is not None
+    counts = [int(count) for count in found.groups()]
+    assert counts == [rollout.judged - rollout.failures, 3, 3, len(rollout.never_addressed)]
+    assert sum(counts) == len(ids)
 
 
-TestLaws = Laws.TestCase
-TestLaws.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+def test_page_says_of_every_status_whether_it_is_a_failure() -> None:
+    table = PAGE.partition("## What counts as a failure")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for cell in cells for name in re.findall("`([a-z_]+)`", cell)} == set(Status)

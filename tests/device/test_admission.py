@@ -49,6 +49,18 @@ def test_busy_holds_back_jobs_only() -> None:
     assert refused(Command(command="work"), Situation(NOW, "ready", jobs=2)) is None
 
 
+def test_command_at_its_limit_is_busy_and_others_are_not() -> None:
+    one_at_a_time = DATA._replace(max_parallel=1)
+    rules = Admission("lamp-1", frozenset(), {"work": one_at_a_time, "rest": DATA}, max_jobs=3)
+    situation = Situation(NOW, "ready", jobs=1, alike=1)
+    refusal = rules.refusal(Command(command="work"), one_at_a_time, situation)
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (Status.REJECTED, Code.BUSY)
+    assert refusal.message == "lamp-1 runs 1 work of at most 1 already; try again when one has ended"
+    assert rules.refusal(Command(command="rest"), DATA, situation) is None
+    assert rules.refusal(Command(command="work"), one_at_a_time, Situation(NOW, "ready", jobs=1)) is None
+
+
 def test_full_journal_holds_back_all_but_control_commands() -> None:
     full = Situation(NOW, "ready", journal_full=True)
     assert refused(Command(command="work"), full) == (Status.REJECTED, Code.BUSY)

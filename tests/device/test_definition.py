@@ -35,6 +35,12 @@ def test_control_command_cannot_be_redefined(name: str) -> None:
         def mine() -> None: ...
 
 
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "2"])
+def test_max_parallel_that_is_no_whole_number_from_1_on_is_refused(limit: object) -> None:
+    with pytest.raises(InvalidCommand, match=f"'mine' cannot have max_parallel {limit!r}: give 1 or more"):
+        Device("lamp-1").command(name="mine", max_parallel=limit)(calculate)  # type: ignore[call-overload]  # tested
+
+
 def test_ping_can_be_redefined_once() -> None:
     lamp = Device("lamp-1")
 

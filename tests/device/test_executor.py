@@ -18,7 +18,13 @@ from outrider.schema import Code, Command, CommandSpec, Encoding, Progress, Resu
 class Bench:
     """An executor with the commands a test gives it, and everything it answers."""
 
-    def __init__(self, *functions: Callable[..., object], status: str = "ready", **options: int) -> None:
+    def __init__(
+        self,
+        *functions: Callable[..., object],
+        status: str = "ready",
+        max_parallel: int | None = None,
+        **options: int,
+    ) -> None:
         self.status = status
         self.answers: list[Answer] = []
         self.journal = MemoryJournal()
@@ -27,7 +33,7 @@ class Bench:
         commands = {"ping": Registration(CommandSpec(ping), ping, idempotent=True, inline=True)}
         for function in functions:
             spec = CommandSpec(function, injectable=(Job,))
-            commands[spec.name] = Registration(spec, function)
+            commands[spec.name] = Registration(spec, function, max_parallel=max_parallel)
         self.executor = Executor(
             "lamp-1",
             groups=frozenset(),
@@ -518,3 +524,90 @@ async def test_value_nested_deeper_than_a_requester_reads_fails() -> None:
     result = await bench.result("a2")
     assert result.error is not None
     assert (result.status, result.error.code) == (Status.FAILED, Code.INTERNAL)
+
+
+async def test_one_more_than_the_command_may_run_at_once_is_busy_until_one_has_ended() -> None:
+    release = asyncio.Event()
+
+    async def work() -> None:
+        await release.wait()
+
+    async def other() -> str:
+        return "other"
+
+    bench = Bench(work, other, max_parallel=2)
+    for id in ("a1", "a2", "a3"):
+        bench.send("work", id=id)
+    rejected = await bench.result("a3")
+    assert (rejected.status, rejected.error and rejected.error.code) == (Status.REJECTED, Code.BUSY)
+    assert rejected.error is not None
+    assert "lamp-1 runs 2 work of at most 2 already" in rejected.error.message
+    bench.send("other", id="b1")
+    assert (await bench.result("b1")).status is Status.DONE
+    release.set()
+    assert [(await bench.result(id)).status for id in ("a1", "a2")] == [Status.DONE, Status.DONE]
+    bench.send("work", id="a4")
+    assert (await bench.result("a4")).status is Status.DONE
+
+
+async def test_a_plain_function_that_ignores_cancel_counts_until_it_returns() -> None:
+    release = threading.Event()
+
+    def work() -> str:
+        release.wait(10)
+        return "after all"
+
+    bench = Bench(work, max_parallel=1)
+    bench.send("work", id="a1")
+    await bench.wait(lambda: bench.executor.running()[0].started is not None)
+    assert bench.executor.cancel(owned_by("me"), "a1")
+    bench.send("work", id="a2")
+    assert (await bench.result("a2")).status is Status.REJECTED
+    release.set()
+    await bench.result("a1")
+    bench.send("work", id="a3")
+    assert (await bench.result("a3")).status is Status.DONE
+
+
+@given(st.lists(st.sampled_from(["send", "end", "fail", "cancel"]), max_size=40), st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_never_more_run_than_the_limit_and_a_freed_place_is_taken(steps: list[str], limit: int) -> None:
+    async def scenario() -> None:
+        at_work: dict[str, asyncio.Future[None]] = {}
+        began = asyncio.Event()
+
+        async def work(job: Job) -> None:
+            began.set()
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            at_work[job.id] = ended
+            try:
+                await ended
+            finally:
+                del at_work[job.id]
+
+        bench = Bench(work, max_parallel=limit)
+        for number, step in enumerate(steps):
+            if step == "send":
+                id, free = f"j{number}", len(at_work) < limit
+                bench.send("work", id=id)
+                if free:
+                    began.clear()
+                    async with asyncio.timeout(5):
+                        await began.wait()
+                    assert id in at_work
+                else:
+                    assert (await bench.result(id)).status is Status.REJECTED
+            elif at_work:
+                id = next(iter(at_work))
+                match step:
+                    case "end":
+                        at_work[id].set_result(None)
+                    case "fail":
+                        at_work[id].set_exception(ValueError("worn out"))
+                    case _:
+                        bench.executor.cancel(owned_by("me"), id)
+                await bench.result(id)
+            assert len(at_work) <= limit
+        await bench.executor.close(1)
+
+    asyncio.run(scenario())

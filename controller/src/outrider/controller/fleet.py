@@ -255,7 +255,9 @@ class Fleet:
             )
         elif plan is not None:
             rollout = Rollout(plan, [device for device in targets.devices if device not in away])
-            course = InBatches(rollout, targets.devices, invocation, states)
+            course = InBatches(
+                rollout, targets.devices, invocation, states, connected=lambda: self._connection.connected
+            )
         else:
             group = targets.group if if_offline != "fail" else None
             course = AtOnce(targets.devices, group, invocation, states, patience, left_out=away)

@@ -103,12 +103,13 @@ class Plan:
         minimum: int | None = None,
         cancel: bool = False,
         settle: float = 30.0,
+        working: float = 3600.0,
     ) -> "Plan":
         """A plan whose batches are as they are typed: `Plan.of("1,10%,50%")`.
 
         :raises InvalidPlan: something in it cannot be.
         """
-        return cls(cls.parse_batches(batches), pause, abort_after, minimum, cancel, settle)
+        return cls(cls.parse_batches(batches), pause, abort_after, minimum, cancel, settle, working)
 
     @classmethod
     def parse_batches(cls, text: str) -> tuple[Share, ...]:

@@ -1,21 +1,27 @@
 """A rollout's decisions: whom to address now, and whether to stop. Pure: time and what is known come as arguments.
 
-A batch is over when each of its devices is settled: it has given its final answer, or it is away, or `settle` seconds
-have gone by. So no offline or silent device holds up the others. A device is judged, once:
+A batch is over when each of its devices is settled: it has given its final answer, or it is away, or it has said
+nothing for `settle` seconds. One that works is waited for (at most `working` seconds), since a canary that has not
+ended proves nothing. A device that is away is addressed too, for when it is back, but takes no place in the batch: the
+next one that is there does, since a canary that is away proves nothing either. So no offline or silent device holds up
+the others.
 
-- failed: a final answer other than `done`; no word at all within `settle`; lost after it was addressed.
+A device is judged:
+
+- failed: a final answer other than `done`; no word at all within `settle`; not ended within `working`; lost after it
+  was addressed.
 - good: `done`.
-- not judged: away when it was addressed, or still running after `settle`. A final answer that comes later is judged.
+- not judged: away when it was addressed; still at work; `cancelled` after nothing more is sent.
+
+A final answer that comes after that replaces the verdict.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from outrider.schema import Status
 
 from .plan import MINIMUM, Plan
-
-_DONE: Final = Status.DONE
 
 
 class Decision(NamedTuple):
@@ -46,7 +52,8 @@ class Rollout:
         self.aborted: str | None = None
         self.batch = 0
         self._targets = tuple(dict.fromkeys(targets))
-        self._addressed: dict[str, float] = {}
+        self._addressed: dict[str, None] = {}
+        self._begun = 0.0
         self._accepted: set[str] = set()
         self._unsettled: dict[str, None] = {}
         self._failed: dict[str, bool] = {}
@@ -64,6 +71,11 @@ class Rollout:
     def never_addressed(self) -> tuple[str, ...]:
         """The devices that have not been addressed."""
         return self._targets[len(self._addressed) :]
+
+    @property
+    def settled(self) -> tuple[str, ...]:
+        """The devices addressed that are not waited for any more; those away among them."""
+        return tuple(device for device in self._addressed if device not in self._unsettled)
 
     @property
     def in_flight(self) -> tuple[str, ...]:
@@ -94,8 +106,13 @@ class Rollout:
         """Note a device's final answer; of one that was not addressed, or has given one, nothing is taken."""
         if device in self._addressed and device not in self._final and status.final:
             self._final.add(device)
-            self._verdict(device, status is not _DONE)
             self._unsettled.pop(device, None)
+            if self.aborted is None or status is not Status.CANCELLED:  # cancelled by the abort: not the device's fault
+                self._verdict(device, status is not Status.DONE)
+
+    def postpone(self, seconds: float) -> None:
+        """Give the present batch more time: for so long no device could be heard, as while the broker was gone."""
+        self._begun += seconds
 
     def stop(self, why: str = "stopped") -> None:
         """Send nothing more."""
@@ -118,13 +135,21 @@ class Rollout:
         return Decision(tuple(send), self._cancel(), self._wake(), self._over())
 
     def _settle(self, now: float, away: Callable[[str], bool]) -> None:
-        for device in tuple(self._unsettled):
-            silent = device not in self._accepted
-            late = now >= self._addressed[device] + self.plan.settle
-            if away(device) or (late and silent):
-                self._verdict(device, True)
-            if away(device) or late:
-                del self._unsettled[device]
+        silence_counts, work_counts = now >= self._end_of_silence(), now >= self._end_of_work()
+        overdue = [
+            device
+            for device in self._unsettled
+            if away(device) or work_counts or (silence_counts and device not in self._accepted)
+        ]
+        for device in overdue:
+            del self._unsettled[device]
+            self._verdict(device, True)
+
+    def _end_of_silence(self) -> float:
+        return self._begun + self.plan.settle
+
+    def _end_of_work(self) -> float:
+        return self._begun + max(self.plan.settle, self.plan.working)
 
     def _verdict(self, device: str, failed: bool) -> None:
         self._failures += failed - self._failed.get(device, False)
@@ -137,8 +162,9 @@ class Rollout:
         if not threshold.percent:
             if self.failures >= threshold.amount:
                 self.aborted = f"{self.failures} of {self.judged} failed"
-        elif self._enough() and self.failures * 100 >= threshold.amount * self.judged:
-            self.aborted = f"{self.failures} of {self.judged} failed, {self.failures / self.judged:.0%}"
+        # Rounded, so that what is exactly the threshold is not below it by a binary fraction.
+        elif self._enough() and self.failures * 100 >= round(threshold.amount * self.judged, 6):
+            self.aborted = f"{self.failures} of {self.judged} failed, {self.failures * 100 / self.judged:.3g}%"
         self._to_cancel = self.aborted is not None and self.plan.cancel
 
     def _enough(self) -> bool:
@@ -157,15 +183,17 @@ class Rollout:
             self._next_batch = now + self.plan.pause
         return now >= self._next_batch
 
-    def _begin_batch(self, now: float, away: Callable[[str], bool]) -> Iterable[str]:
-        batch = self.never_addressed[: self.plan.size(self.batch, len(self._targets))]
-        self.batch += 1
-        self._next_batch = None
-        for device in batch:
-            self._addressed[device] = now
+    def _begin_batch(self, now: float, away: Callable[[str], bool]) -> Sequence[str]:
+        size, first = self.plan.size(self.batch, len(self._targets)), len(self._addressed)
+        while len(self._unsettled) < size and not self._all_addressed():
+            device = self._targets[len(self._addressed)]
+            self._addressed[device] = None
             if not away(device):
                 self._unsettled[device] = None
-        return batch
+        self.batch += 1
+        self._begun = now
+        self._next_batch = None
+        return self._targets[first : len(self._addressed)]
 
     def _cancel(self) -> tuple[str, ...]:
         if not self._to_cancel:
@@ -175,7 +203,7 @@ class Rollout:
 
     def _wake(self) -> float | None:
         if self._unsettled:
-            return min(self._addressed[device] for device in self._unsettled) + self.plan.settle
+            return self._end_of_work() if self._unsettled.keys() <= self._accepted else self._end_of_silence()
         return None if self.aborted is not None else self._next_batch
 
     def _all_addressed(self) -> bool:

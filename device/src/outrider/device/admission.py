@@ -14,7 +14,8 @@ class Registration(NamedTuple):
     """A command as a device knows it.
 
     `idempotent` ones skip the journal. `control` commands run in any state, at once. `inline` ones run at once too:
-    they are outrider's own and never block. `timeout` is in seconds.
+    they are outrider's own and never block. `timeout` is in seconds. `max_parallel` is how many may be accepted and not
+    finished at the same time.
     """
 
     spec: CommandSpec
@@ -23,6 +24,7 @@ class Registration(NamedTuple):
     timeout: float | None = None
     control: bool = False
     inline: bool = False
+    max_parallel: int | None = None
 
     @classmethod
     def of_control(cls, function: Callable[..., object], *, idempotent: bool) -> "Registration":
@@ -33,13 +35,14 @@ class Registration(NamedTuple):
 class Situation(NamedTuple):
     """What a decision depends on besides the command.
 
-    `now` is Unix seconds. `jobs` are those accepted and not finished. `forgotten_until` is the greatest `expires` that
-    the journal has dropped, 0 for a command that skips it.
+    `now` is Unix seconds. `jobs` are those accepted and not finished, `alike` those of them of the same command.
+    `forgotten_until` is the greatest `expires` that the journal has dropped, 0 for a command that skips it.
     """
 
     now: float
     status: str
     jobs: int = 0
+    alike: int = 0
     journal_full: bool = False
     forgotten_until: float = 0.0
 
@@ -95,6 +98,9 @@ class Admission:
         if situation.jobs >= self._max_jobs and not registration.inline:
             message = f"{device} has {situation.jobs} jobs already; try again when some have ended"
             return Refusal(Status.REJECTED, Code.BUSY, message)
+        if registration.max_parallel is not None and situation.alike >= registration.max_parallel:
+            limit = f"{situation.alike} {command.command} of at most {registration.max_parallel}"
+            return Refusal(Status.REJECTED, Code.BUSY, f"{device} runs {limit} already; try again when one has ended")
         if situation.journal_full and not registration.control:
             message = f"the journal of {device} is full; try again when older commands have expired"
             return Refusal(Status.REJECTED, Code.BUSY, message)

@@ -70,7 +70,13 @@ class Definition:
 
     @overload
     def command(
-        self, /, *, name: str | None = None, idempotent: bool = False, timeout: float | None = None
+        self,
+        /,
+        *,
+        name: str | None = None,
+        idempotent: bool = False,
+        timeout: float | None = None,
+        max_parallel: int | None = None,
     ) -> Callable[[F], F]: ...
 
     def command(
@@ -81,6 +87,7 @@ class Definition:
         name: str | None = None,
         idempotent: bool = False,
         timeout: float | None = None,
+        max_parallel: int | None = None,
     ) -> F | Callable[[F], F]:
         """Make a typed function a command; the function itself stays as it is.
 
@@ -89,12 +96,14 @@ class Definition:
         :param name: the command's name if not the function's.
         :param idempotent: running it twice does no harm, so it may be run again after a restart.
         :param timeout: seconds it may run; a caller can only ask for less.
-        :raises InvalidCommand: the signature does not say enough, the name is taken, it is a generator, or its timeout
-            is not above 0 and finite.
+        :param max_parallel: how many of it the device takes on at the same time; one more is rejected as `busy`. A
+            plain function that does not stop when it is cancelled or timed out counts until it returns.
+        :raises InvalidCommand: the signature does not say enough, the name is taken, it is a generator, its timeout is
+            not above 0 and finite, or `max_parallel` is no whole number from 1 on.
         """
 
         def register(function: F) -> F:
-            self._register(function, name=name, idempotent=idempotent, timeout=timeout)
+            self._register(function, name=name, idempotent=idempotent, timeout=timeout, max_parallel=max_parallel)
             return function
 
         return register if function is None else register(function)
@@ -111,6 +120,7 @@ class Definition:
         name: str | None = None,
         idempotent: bool = False,
         timeout: float | None = None,
+        max_parallel: int | None = None,
         inline: bool = False,
     ) -> None:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -125,12 +135,18 @@ class Definition:
             raise InvalidCommand(
                 f"{self.id}: command {spec.name!r} cannot have the timeout {timeout}: give seconds above 0, or none"
             )
+        if max_parallel is not None and (type(max_parallel) is not int or max_parallel < 1):
+            raise InvalidCommand(
+                f"{self.id}: command {spec.name!r} cannot have max_parallel {max_parallel!r}: give 1 or more, or none"
+            )
         known = self.commands.get(spec.name)
         if known is not None and known.function is not builtin.ping:
             raise InvalidCommand(f"{self.id}: there is a command {spec.name!r} already; choose another name")
         # A float, as a message has it: 3 and 3.0 would give the About different digests.
         seconds = None if timeout is None else float(timeout)
-        self.commands[spec.name] = Registration(spec, function, idempotent, seconds, inline=inline)
+        self.commands[spec.name] = Registration(
+            spec, function, idempotent, seconds, inline=inline, max_parallel=max_parallel
+        )
 
 
 def check_tags(tags: Mapping[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:

@@ -92,7 +92,11 @@ class Endpoint:
                 **definition.versions,
             },
             commands={
-                name: registration.spec.about(idempotent=registration.idempotent, timeout=registration.timeout)
+                name: registration.spec.about(
+                    idempotent=registration.idempotent,
+                    timeout=registration.timeout,
+                    max_parallel=registration.max_parallel,
+                )
                 for name, registration in sorted(registrations.items())
             },
         )

@@ -92,6 +92,7 @@ class Executor:
         self._max_value = max_size - ENVELOPE_SIZE
         self._slots = asyncio.Semaphore(max_threads)
         self._executions: dict[Key, Execution] = {}
+        self._alike: Counter[str] = Counter()
 
     # What comes in
 
@@ -120,6 +121,7 @@ class Executor:
             now=now,
             status=self._status(),
             jobs=len(self._executions),
+            alike=self._alike[command.command],
             journal_full=entry is not None and self._journal.full,
             forgotten_until=0.0 if entry is None else self._journal.dropped_until,
         )
@@ -185,6 +187,7 @@ class Executor:
         execution.timeout = min(bounds, default=None)
         execution.expires = execution.received + DEFAULT_EXPIRY if command.expires is None else command.expires
         self._executions[execution.key] = execution
+        self._alike[execution.command] += 1
         loop = asyncio.get_running_loop()
         call = partial(registration.function, **arguments)
         run_in = self._in_loop if inspect.iscoroutinefunction(registration.function) else self._in_thread
@@ -329,7 +332,8 @@ class Executor:
         execution.ended = True
         if execution.accepted:
             execution.accepted.cancel()
-        self._executions.pop(execution.key, None)
+        if self._executions.pop(execution.key, None):
+            self._alike[execution.command] -= 1
         self.counts[status] += 1
         common = {} if value is None else {"value": value}
         result = Result(

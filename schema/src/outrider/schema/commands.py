@@ -93,7 +93,9 @@ class CommandSpec:
         """
         return self._arguments.decode(args, encoding)
 
-    def about(self, *, idempotent: bool = False, timeout: float | None = None) -> CommandAbout:
+    def about(
+        self, *, idempotent: bool = False, timeout: float | None = None, max_parallel: int | None = None
+    ) -> CommandAbout:
         """The command as it stands in the device's `About`."""
         return CommandAbout(
             help=self.help,
@@ -101,6 +103,7 @@ class CommandSpec:
             result=self.result_schema,
             idempotent=idempotent,
             timeout=timeout,
+            max_parallel=max_parallel,
         )
 
     def _hints(self, function: Callable[..., object]) -> dict[str, Any]:

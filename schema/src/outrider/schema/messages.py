@@ -106,13 +106,17 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class CommandAbout(Struct, frozen=True, omit_defaults=True):
-    """One command in an `About`: its help, JSON Schemas of its arguments (an object) and its result."""
+    """One command in an `About`: its help, JSON Schemas of its arguments (an object) and its result.
+
+    `timeout` is in seconds; `max_parallel` is how many of it run at the same time, none said where there is no limit.
+    """
 
     help: str
     arguments: dict[str, object]
     result: dict[str, object]
     idempotent: bool = False
     timeout: float | None = None
+    max_parallel: int | None = None
 
 
 class About(Struct, frozen=True):

@@ -61,6 +61,8 @@ def about_text(about: About, command: str, *, device: str) -> Text:
         text.append("; may be repeated without harm")
     if spec.timeout is not None:
         text.append(f"; ends after {spec.timeout:g} s at the latest")
+    if spec.max_parallel is not None:
+        text.append(f"; at most {spec.max_parallel} at once")
     text.append(f"\n\n  outrider send {device} {example(command, spec)}", style="dim")
     return text
 

@@ -201,13 +201,15 @@ def send(
         raise typer.BadParameter("--pause, --abort-on-failure, --minimum and --cancel-on-abort need --batch")
     plan = None
     if batch is not None:
+        settle = DEFAULT_WAIT if wait is None else wait
         plan = replace(
             batch,
             pause=pause or 0.0,
             abort_after=abort_on_failure,
             minimum=minimum,
             cancel=cancel_on_abort,
-            settle=wait or DEFAULT_WAIT,
+            settle=settle,
+            working=max(batch.working, (timeout or 0.0) + settle),
         )
     form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     sending = Sending(target, command, form)

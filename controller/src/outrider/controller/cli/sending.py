@@ -91,8 +91,9 @@ class Sending:
                 seed=seed,
                 plan=plan,
             )
-            if plan is not None and self._form is Form.TEXT:
-                self._say_aside(Text(plan.describe(len(dispatch.targets.devices)), style="dim"))
+            if (rollout := dispatch.rollout) is not None and self._form is Form.TEXT:
+                devices = len(rollout.addressed) + len(rollout.never_addressed)
+                self._say_aside(Text(rollout.plan.describe(devices), style="dim"))
             if detach:
                 await dispatch.sent()
                 self._print_sent(dispatch)
