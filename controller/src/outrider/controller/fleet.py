@@ -76,8 +76,8 @@ class Fleet:
         self.requester = requester or default_requester(address.user)
         self.roster = Roster()
         self._abouts: dict[str, About] = {}
-        self._topics = Topics(prefix)
-        self._parse = lru_cache(maxsize=16_384)(self._topics.parse)
+        self.topics = Topics(prefix)
+        self._parse = lru_cache(maxsize=16_384)(self.topics.parse)
         self._connection = Connection(
             address,
             client_id=f"{self.requester}-{secrets.token_hex(4)}",
@@ -85,7 +85,7 @@ class Fleet:
             on_connect=on_connect,
             on_disconnect=on_disconnect,
         )
-        self._invoker = Invoker(self._connection, topics=self._topics, requester=self.requester)
+        self._invoker = Invoker(self._connection, topics=self.topics, requester=self.requester)
 
     @property
     def connection(self) -> Connection:
@@ -103,7 +103,7 @@ class Fleet:
             await self._connection.wait_connected(retry=False)
             async with asyncio.timeout(OPENING):
                 await self._invoker.open()
-                await self._connection.subscribe(Subscription(self._topics.state(ANY)))
+                await self._connection.subscribe(Subscription(self.topics.state(ANY)))
                 await self._connection.roundtrip()
         except TimeoutError:
             self._connection.abort()
@@ -150,7 +150,7 @@ class Fleet:
         self._require(device)
         if known := self.roster.about(device):
             return known
-        filter = self._topics.about(device)
+        filter = self.topics.about(device)
         coming = self.roster.await_about(device)
         await self._connection.subscribe(Subscription(filter))
         try:

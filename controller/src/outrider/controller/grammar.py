@@ -97,9 +97,7 @@ def read(text: str) -> Selection:
     if len(text) > LONGEST:
         raise TargetSyntax(f"it has {len(text)} characters; {LONGEST} are the most", text[:80], 1)
     if not text.strip():
-        raise TargetSyntax(
-            "empty; give a device's id, a list a,b, a glob 'lamp-*', @group, a query or all", text, 1
-        )
+        raise TargetSyntax("empty; give a device's id, a list a,b, a glob 'lamp-*', @group, a query or all", text, 1)
     _check_depth(text)
     try:
         tree = _parser().parse(text)  # pyright: ignore[reportUnknownMemberType]

@@ -18,11 +18,15 @@ from outrider.schema import (
     encode,
 )
 
+from .builtin import READING
 from .connection import Connection
 from .executor import Answer
 from .journal import Entry, Journal
 
 logger = logging.getLogger("outrider.device")
+
+NOT_RETAINED = frozenset((*READING, "cancel"))
+"""Questions about other commands, whose answers must not take the place of those commands' results on the broker."""
 
 PROGRESS_WAITING = 1000
 """Unacknowledged messages above which progress is left out: a gap in its `seq` shows that."""
@@ -83,15 +87,16 @@ class Answers:
         if entry and (first := self._under_way.get(entry)) and not first.done():
             return  # repeated while the first is still on its way
         topic = self._topics.result(self._device, answer.requester or None)
+        retain = result.command not in NOT_RETAINED
         try:
-            sent = self._connection.publish(topic, encode(result, answer.encoding), retain=True)
+            sent = self._connection.publish(topic, encode(result, answer.encoding), retain=retain)
         except (MessageTooLarge, TypeError, ValueError) as error:
             code = Code.TOO_LARGE if isinstance(error, MessageTooLarge) else Code.INTERNAL
             told = Error(code, str(error).encode(errors="replace").decode())
             result = structs.replace(result, status=Status.FAILED, value=UNSET, error=told)
             if entry:
                 self._journal.finished(entry, result)
-            sent = self._connection.publish(topic, encode(result, answer.encoding), retain=True)
+            sent = self._connection.publish(topic, encode(result, answer.encoding), retain=retain)
         if entry:
             self._under_way[entry] = sent
             sent.add_done_callback(lambda done: self._delivered(entry, done))

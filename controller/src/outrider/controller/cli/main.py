@@ -11,12 +11,16 @@ from rich.text import Text
 from outrider.schema import OutriderError
 
 from .broker import broker
+from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
 from .exits import USAGE, exit_code
+from .jobs import jobs
 from .output import messages_console, printable
 from .repl import repl
+from .results import results
 from .send import SendCommand, send
+from .watch import watch
 
 app = typer.Typer(
     name="outrider",
@@ -29,6 +33,10 @@ app.command()(broker)
 app.command()(devices)
 app.command()(about)
 app.command(cls=SendCommand, context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(send)
+app.command()(results)
+app.command()(jobs)
+app.command()(cancel)
+app.command()(watch)
 app.command()(repl)
 app.command()(demo)
 

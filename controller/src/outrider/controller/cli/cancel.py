@@ -1,0 +1,112 @@
+"""`outrider cancel`: end a command that was sent before, from any process."""
+
+from typing import Annotated
+
+import typer
+
+from outrider.controller import Fleet
+from outrider.controller.results import ENDING_WAIT, Cancellation, check_id
+from outrider.controller.results import cancel as cancel_on
+
+from .exits import NOT_DONE, run
+from .findings import (
+    JsonOption,
+    NothingKnown,
+    TargetArgument,
+    counted,
+    disconnected,
+    document,
+    form_of,
+    named,
+    nothing_known,
+    plain_outcome,
+    print_lines,
+    print_outcomes,
+    say,
+    say_untold,
+    waiting,
+)
+from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
+from .output import json_text, printable, results_console
+from .sending import Form
+
+
+def cancel(
+    id: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="The command's id, as outrider jobs and send show it.", show_default=False),
+    ],
+    target: TargetArgument = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=seconds,
+            help=f"How long to wait for its jobs to end; by default {ENDING_WAIT:g}s.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+    ndjson: Annotated[
+        bool, typer.Option("--ndjson", help="Print each device's outcome as a line of JSON, and nothing else.")
+    ] = False,
+    broker: BrokerOption = None,
+    prefix: PrefixOption = None,
+    name: NameOption = None,
+) -> None:
+    """Cancel a command that you sent before, from any process, and show how it ended on each device.
+
+    Only your own: of the requester that you are (--as). A device that is away is told when it is back.
+
+    Exit codes: 0 it has ended, 1 some device did not answer or still runs it, 2 no device knows this ID, 3 broker
+    unreachable.
+    """
+    form = form_of(json=json, ndjson=ndjson)
+    limit = ENDING_WAIT if wait is None else wait
+    if not run(
+        _cancel(open_fleet(broker, prefix, name, on_disconnect=disconnected), check_id(id), target, form, limit)
+    ):
+        raise typer.Exit(NOT_DONE)
+
+
+async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: float) -> bool:
+    async with fleet:
+        with waiting(f"cancelling {id}") as heard:
+            cancellation = await cancel_on(fleet, id, target, wait=wait, heard=heard)
+    findings = cancellation.findings
+    match form:
+        case Form.NDJSON:
+            print_lines(plain_outcome(findings, device) for device in findings.outcomes)
+        case Form.JSON:
+            told = {"cancelled": list(cancellation.cancelled), "idle": list(cancellation.idle)}
+            results_console().print(json_text({**document(findings), **told}), soft_wrap=True)
+        case _:
+            print_outcomes(findings)
+            if findings.outcomes:
+                say(_told(cancellation))
+    say_untold(findings.untold)
+    if findings.away:
+        how = ("is", "it is") if len(findings.away) == 1 else ("are", "they are")
+        say(f"{counted(len(findings.away))} {how[0]} away and told when {how[1]} back: {named(findings.away)}")
+    unheard = bool(findings.untold) or (target is not None and bool(findings.away))
+    if not findings.outcomes and not unheard:
+        raise _nobody(cancellation, fleet.requester)
+    return findings.ended and not unheard
+
+
+def _told(cancellation: Cancellation) -> str:
+    if not cancellation.cancelled:
+        return "it had ended before: nothing was cancelled"
+    idle = len(cancellation.idle)
+    others = f"; {counted(idle)} did not run it" if idle else ""
+    return f"cancelled on {named(cancellation.cancelled)}{others}"
+
+
+def _nobody(cancellation: Cancellation, requester: str) -> NothingKnown:
+    if cancellation.findings.strangers:
+        return nothing_known(cancellation.findings, requester)
+    return NothingKnown(
+        f"no device runs {cancellation.findings.id}: it has ended, or belongs to another requester than "
+        f"{printable(requester)} (--as){', or waits for a device that is away' if cancellation.findings.away else ''}"
+    )

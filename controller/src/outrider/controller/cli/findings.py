@@ -1,0 +1,239 @@
+"""How what is known of earlier commands looks: shared by `outrider results`, `jobs` and `cancel`."""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+from msgspec import to_builtins
+from rich.table import Table
+from rich.text import Text
+
+from outrider.controller.results import DeviceJob, Findings, Standing, progress_words
+from outrider.device import Reply
+from outrider.schema import LocalError, Result
+
+from .live import Live
+from .output import (
+    json_text,
+    messages_console,
+    plain_result,
+    plain_value,
+    printable,
+    progress_text,
+    reply_line,
+    results_console,
+    since,
+    status_text,
+    summary_line,
+)
+from .sending import MENTIONED, Form
+
+NAME: Final = 24
+"""Characters of a command's or requester's name in a table."""
+
+VALUE: Final = 200
+"""Characters of a value in a table; JSON has all of them."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+
+TargetArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="TARGET", help="A device's id, @group, …; by default all devices.", show_default=False),
+]
+
+
+class NothingKnown(LocalError):
+    """No device and no result on the broker knows of this id."""
+
+
+def form_of(*, json: bool, ndjson: bool) -> Form:
+    """How to print.
+
+    :raises typer.BadParameter: both were given.
+    """
+    if json and ndjson:
+        raise typer.BadParameter("--json and --ndjson exclude each other")
+    return Form.JSON if json else Form.NDJSON if ndjson else Form.TEXT
+
+
+def print_lines(lines: Iterable[Mapping[str, object]]) -> None:
+    """Print each as a line of JSON."""
+    console = results_console()
+    for line in lines:
+        console.print(json_text(line), soft_wrap=True)
+
+
+def say(words: str, style: str = "dim") -> None:
+    """Say something to people, beside the results."""
+    messages_console().print(Text(words, style=style), soft_wrap=True)
+
+
+def disconnected(reason: str) -> None:
+    """Say that the connection was lost."""
+    say(f"the connection was lost: {printable(reason)}; connecting again", "yellow")
+
+
+def say_untold(untold: Mapping[str, str]) -> None:
+    """Say who was asked and did not tell, and why."""
+    by_reason: dict[str, list[str]] = {}
+    for device, why in untold.items():
+        by_reason.setdefault(why.removeprefix(f"{device}: "), []).append(device)
+    for why, devices in by_reason.items():
+        say(f"{named(devices)}: {printable(why)}", "yellow")
+
+
+def say_away(devices: Sequence[str]) -> None:
+    """Say who is away and was not asked."""
+    if devices:
+        how = ("is", "was") if len(devices) == 1 else ("are", "were")
+        say(f"{counted(len(devices))} {how[0]} away and {how[1]} not asked: {named(devices)}")
+
+
+def counted(number: int) -> str:
+    """As `1 device`, `2 devices`."""
+    return f"{number} device{'' if number == 1 else 's'}"
+
+
+def named(devices: Sequence[str]) -> str:
+    """Some devices for a sentence: the first few, and how many more."""
+    more = f" and {len(devices) - MENTIONED} more" if len(devices) > MENTIONED else ""
+    return ", ".join(map(printable, devices[:MENTIONED])) + more
+
+
+def print_outcomes(findings: Findings) -> None:
+    """Print a line for each device that knows of the command, and how many ended how."""
+    console = results_console()
+    for device, result in findings.outcomes.items():
+        console.print(reply_line(Reply(device, result), show_device=True), soft_wrap=True)
+    if len(findings.outcomes) > 1:
+        console.print(summary_line(findings.outcomes))
+
+
+def document(findings: Findings) -> dict[str, object]:
+    """All that is known of a command, as one JSON object."""
+    counts: dict[str, int] = {}
+    for result in findings.outcomes.values():
+        counts[result.status] = counts.get(result.status, 0) + 1
+    commands = [result.command for result in findings.outcomes.values() if result.command]
+    return {
+        "id": findings.id,
+        "command": commands[0] if commands else None,
+        "counts": counts,
+        "outcomes": [plain_outcome(findings, device) for device in findings.outcomes],
+        "away": list(findings.away),
+        "untold": findings.untold,
+    }
+
+
+def plain_outcome(findings: Findings, device: str) -> dict[str, object]:
+    """One device's outcome under the names of a Result's fields, and how far its job is, where it runs."""
+    job = findings.running.get(device)
+    progress = {"fraction": job.fraction, "text": job.text} if job else {}
+    return {**plain_result(findings.outcomes[device]), **progress}
+
+
+def nothing_known(findings: Findings, requester: str) -> NothingKnown:
+    """The words for an id that no device knows."""
+    who = printable(requester)
+    if findings.strangers:
+        device, job = next(iter(findings.strangers.items()))
+        whose = (
+            f"{printable(job.requester) or 'nobody by name'}{f' (for {printable(job.behalf)})' if job.behalf else ''}"
+        )
+        advice = f"; add --as {printable(job.requester)}" if job.requester and not job.behalf else ""
+        return NothingKnown(f"{findings.id} runs on {device} for {whose}, not for {who}{advice}")
+    return NothingKnown(
+        f"nothing is known of {findings.id} that {who} sent: mistyped, or sent as somebody else (--as NAME), or "
+        f"forgotten (a device remembers while its process lives, and of an idempotent command the last result only)"
+        f"{', or it waits for a device that is away' if findings.away else ''}"
+    )
+
+
+def results_table(standing: Sequence[Standing], *, everyone: bool, now: float | None = None) -> Table:
+    """One row for each result, its value as long as there is room.
+
+    :param everyone: say who asked.
+    :param now: Unix seconds.
+    """
+    now = time.time() if now is None else now
+    table = _table("ID", "DEVICE", *(["REQUESTER"] if everyone else []), "COMMAND", "STATUS", "WHEN", "VALUE")
+    for requester, result in ((each.requester, each.result) for each in standing):
+        table.add_row(
+            Text(result.id),
+            Text(result.device, style="bold"),
+            *([Text(_short(requester) or "-")] if everyone else []),
+            Text(_short(result.command)),
+            status_text(result.status),
+            Text("" if result.finished is None else f"{since(now - result.finished)} ago"),
+            _cell(_said(result)),
+        )
+    return table
+
+
+def jobs_table(running: Sequence[DeviceJob], *, now: float | None = None) -> Table:
+    """One row for each job.
+
+    :param now: Unix seconds.
+    """
+    now = time.time() if now is None else now
+    table = _table("ID", "DEVICE", "COMMAND", "REQUESTER", "SINCE", "PROGRESS")
+    for device, job in ((each.device, each.job) for each in running):
+        behalf = f" for {_short(job.behalf)}" if job.behalf else ""
+        table.add_row(
+            Text(printable(job.id[:64])),
+            Text(device, style="bold"),
+            Text(_short(job.command)),
+            Text((_short(job.requester) or "-") + behalf),
+            Text(since(now - (job.received if job.started is None else job.started))),
+            _cell(progress_words(job) if job.started is not None else "waits for a thread", "cyan"),
+        )
+    return table
+
+
+def plain_job(each: DeviceJob) -> dict[str, object]:
+    """A job under the names of its fields."""
+    fields: dict[str, object] = to_builtins(each.job)
+    return {"device": each.device, **fields}
+
+
+@contextmanager
+def waiting(what: str) -> Generator[Callable[[Reply], None]]:
+    """Show at the foot of a terminal that something is waited for, and what is heard of it meanwhile."""
+    console = results_console() if results_console().is_terminal else messages_console()
+    with Live(console, ()) as live:
+        live.note(what)
+
+        def heard(reply: Reply) -> None:
+            if isinstance(reply.message, Result) or (words := progress_text(reply.message)) is None:
+                return
+            live.note(f"{what}: {printable(reply.device)}  {words.plain.splitlines()[0][:VALUE]}")
+
+        yield heard
+
+
+def _said(result: Result) -> str:
+    if result.error is not None:
+        code = f"{result.error.code}: " if result.error.code else ""
+        return code + result.error.message
+    value = plain_value(result)
+    return "" if value is None else value if isinstance(value, str) else json_text(value)
+
+
+def _short(name: str) -> str:
+    return printable(name if len(name) <= NAME else f"{name[: NAME - 1]}…")
+
+
+def _cell(text: str, style: str = "") -> Text:
+    """One line, as much of it as there is room for."""
+    short = f"{text[:VALUE]}…" if len(text) > VALUE else text
+    line = " ".join(printable(line) for line in short.splitlines())
+    return Text(line, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    for name in names:
+        table.add_column(name, no_wrap=name != names[-1])
+    return table

@@ -1,0 +1,130 @@
+"""`outrider results`: what became of commands that were sent before."""
+
+from typing import Annotated
+
+import typer
+
+from outrider.controller import Fleet
+from outrider.controller.results import check_id, last_results, results_of
+
+from .exits import NOT_DONE, run
+from .findings import (
+    JsonOption,
+    NothingKnown,
+    disconnected,
+    document,
+    form_of,
+    nothing_known,
+    plain_outcome,
+    print_lines,
+    print_outcomes,
+    results_table,
+    say,
+    say_away,
+    say_untold,
+    waiting,
+)
+from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
+from .output import json_text, plain_result, printable, results_console
+from .sending import Form
+
+
+def results(
+    id: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="The command's id; without it, the last results.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="TARGET",
+            help="On these devices: an id, @group, …; by default on all.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait",
+            metavar="DURATION",
+            parser=seconds,
+            help="How long to wait for devices that still run it, as 30s or 5m; by default not at all.",
+            show_default=False,
+        ),
+    ] = None,
+    everyone: Annotated[
+        bool,
+        typer.Option("--everyone", help="Without ID: the results of all requesters, and of commands typed by hand."),
+    ] = False,
+    json: JsonOption = False,
+    ndjson: Annotated[
+        bool, typer.Option("--ndjson", help="Print each result as a line of JSON, and nothing else.")
+    ] = False,
+    broker: BrokerOption = None,
+    prefix: PrefixOption = None,
+    name: NameOption = None,
+) -> None:
+    """Show what became of a command that was sent before, from any process; without ID the last results.
+
+    The last result that each device gave you stands on the broker. Earlier ones the devices are asked for.
+
+    Exit codes: 0 all done, 1 some not done or still running, 2 nothing known of this ID, 3 broker unreachable.
+
+    For example:
+
+    outrider results
+
+    outrider results 5f0c2a9e41d7b386 --wait 5m
+    """
+    form = form_of(json=json, ndjson=ndjson)
+    if id is None and wait is not None:
+        raise typer.BadParameter("--wait waits for one command: give its ID as well")
+    if id is not None and everyone:
+        raise typer.BadParameter("--everyone goes without an ID; results of another requester: --as NAME")
+    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected)
+    if id is None:
+        run(_last(fleet, target, form, everyone=everyone))
+    elif not run(_of(fleet, check_id(id), target, form, wait or 0.0)):
+        raise typer.Exit(NOT_DONE)
+
+
+async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool) -> None:
+    async with fleet:
+        found = await last_results(fleet, target, everyone=everyone)
+    lines = [{**({"requester": each.requester} if everyone else {}), **plain_result(each.result)} for each in found]
+    match form:
+        case Form.NDJSON:
+            print_lines(lines)
+        case Form.JSON:
+            results_console().print(json_text({"results": lines}), soft_wrap=True)
+        case _ if found:
+            results_console().print(results_table(found, everyone=everyone))
+        case _:
+            whose = "" if everyone else f" for {printable(fleet.requester)}; another requester's: add --as NAME"
+            say(f"no result stands on the broker{whose}")
+
+
+async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float) -> bool:
+    async with fleet:
+        if wait > 0:
+            with waiting(f"waiting for {id}") as heard:
+                findings = await results_of(fleet, id, target, wait=wait, heard=heard)
+        else:
+            findings = await results_of(fleet, id, target)
+    match form:
+        case Form.NDJSON:
+            print_lines(plain_outcome(findings, device) for device in findings.outcomes)
+        case Form.JSON:
+            results_console().print(json_text(document(findings)), soft_wrap=True)
+        case _:
+            print_outcomes(findings)
+    say_untold(findings.untold)
+    say_away(findings.away)
+    if not findings.outcomes and id in fleet.roster.states:
+        raise NothingKnown(f"{id} is a device, no command; its last result: outrider results --target {id}")
+    if not findings.outcomes:
+        raise nothing_known(findings, fleet.requester)
+    if form is Form.TEXT and findings.running:
+        say(f"to wait for it: outrider results {id} --wait 5m; to cancel it: outrider cancel {id}")
+    return findings.done
