@@ -57,6 +57,20 @@ class Device(Definition):
         if self._endpoint:
             self._endpoint.stop()
 
+    def drop(self) -> None:
+        """Lose the network connection as a broken cable would; the device connects anew. To rehearse a bad network."""
+        if self._endpoint:
+            self._endpoint.drop()
+
+    def crash(self) -> None:
+        """End `serve` without a word, so that the broker publishes the will. To rehearse a power cut.
+
+        Running jobs are cancelled, and nobody gets their results.
+        """
+        self._stopped = True
+        if self._endpoint:
+            self._endpoint.crash()
+
     async def serve_until_signal(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
         """`serve`, with SIGTERM and SIGINT ending it cleanly."""
         loop = asyncio.get_running_loop()

@@ -147,6 +147,15 @@ class Endpoint:
         self._keeps_status = True
         self._ended.set()
 
+    def drop(self) -> None:
+        """Lose the network connection, and make it anew."""
+        self._connection.drop()
+
+    def crash(self) -> None:
+        """End without a word to anybody: the broker publishes the will."""
+        self._connection.abort()
+        self.stop()
+
     async def _subscribe(self) -> None:
         device = self._device
         filters = [self.topics.commands_to_device(device.id), self.topics.commands_to_group(ALL)]

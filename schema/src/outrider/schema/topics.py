@@ -105,6 +105,10 @@ class Topics:
         """Where a device's `About` stands, retained."""
         return f"{self._root}devices/{device}/about"
 
+    def of_device(self, device: str) -> str:
+        """The filter for everything of one device: its commands, state, about, progress, results and events."""
+        return f"{self._root}devices/{device}/#"
+
     def progress(self, device: str, requester: str) -> str:
         """Where a device tells a requester what happens to its command."""
         return f"{self._root}devices/{device}/progress/{requester}"
