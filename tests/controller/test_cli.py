@@ -1,6 +1,7 @@
 """`outrider` as people and scripts meet it: real processes on a real broker, their output and exit codes."""
 
 import asyncio
+import re
 import shlex
 import signal
 import socket
@@ -85,7 +86,10 @@ USAGE_ERRORS = {
     "option out of range": (["lamp-1", "ping", "--wait", "0"], "--wait"),
     "endless wait": (["lamp-1", "ping", "--wait", "inf"], "'inf' is not a duration"),
     "a wait that is no number": (["lamp-1", "ping", "--wait", "nan"], "'nan' is not a duration"),
-    "a timeout over what a message can say": (["lamp-1", "ping", "--timeout", "9999999999"], "9999999999 is not in the range"),
+    "a timeout over what a message can say": (
+        ["lamp-1", "ping", "--timeout", "9999999999"],
+        "9999999999 is not in the range",
+    ),
     "endless timeout": (["lamp-1", "ping", "--timeout", "inf"], "'inf' is not a duration"),
     "a timeout that is no number": (["lamp-1", "ping", "--timeout", "nan"], "'nan' is not a duration"),
     "empty command": (["lamp-1", ""], "the command's name has 0 characters"),
@@ -584,13 +588,56 @@ async def test_no_color_leaves_colours_out(stage: Stage) -> None:
         assert {cell.fg for cell in terminal.screen.buffer[0].values()} == {"default"}
 
 
-async def test_ctrl_c_on_a_terminal_leaves_no_progress_behind(cli: Cli, stage: Stage) -> None:
-    async with open_terminal(
-        sys.executable, OUTRIDER, "send", "lamp-2", "calculate", "30", "hi", env=stage.env
-    ) as terminal:
-        await terminal.wait_for(r"^lamp-2  +\d+%")
+BAR = r"^lamp-2  [━╸╺ ]+ +\d+%"
+QUESTION = r"Cancel it on the devices \(c\), detach and leave it running \(d\), or wait on \(w\)\?"
+
+
+async def test_ctrl_c_on_a_terminal_asks_and_d_leaves_it_running(cli: Cli, stage: Stage) -> None:
+    words = ("send", "lamp-2", "calculate", "30", "hi")
+    async with open_terminal(sys.executable, OUTRIDER, *words, env=stage.env) as terminal:
+        await terminal.wait_for(BAR)
         terminal.type(CTRL_C)
+        await terminal.wait_for(QUESTION)
+        terminal.type("d")
         assert await terminal.wait() == 130
         assert "%" not in terminal.text
+        assert "calculate may still run on lamp-2" in terminal.text
+        advice = terminal.text.splitlines()[-1].removeprefix("to cancel it: ")
+    cancelled = await cli(*shlex.split(advice)[1:])
+    assert cancelled.code == 0
+    assert "lamp-2  cancelled" in cancelled.output
+
+
+async def test_ctrl_c_on_a_terminal_and_c_cancels_it_and_shows_what_became_of_it(stage: Stage) -> None:
+    words = ("send", "lamp-2", "calculate", "30", "hi")
+    async with open_terminal(sys.executable, OUTRIDER, *words, env=stage.env) as terminal:
+        await terminal.wait_for(BAR)
+        terminal.type(CTRL_C)
+        await terminal.wait_for(QUESTION)
+        terminal.type("c")
+        assert await terminal.wait() == 1
+        assert re.search(r"^lamp-2  cancelled  cancelled", terminal.text, re.MULTILINE)
+        assert "%" not in terminal.text
+
+
+async def test_ctrl_c_on_a_terminal_and_w_waits_on(stage: Stage) -> None:
+    words = ("send", "lamp-2", "calculate", "3", "hi")
+    async with open_terminal(sys.executable, OUTRIDER, *words, env=stage.env) as terminal:
+        await terminal.wait_for(BAR)
+        terminal.type(CTRL_C)
+        await terminal.wait_for(QUESTION)
+        terminal.type("w")
+        assert await terminal.wait() == 0
+        assert re.search(r"^lamp-2  done  hi", terminal.text, re.MULTILINE)
+
+
+async def test_ctrl_c_twice_on_a_terminal_detaches(cli: Cli, stage: Stage) -> None:
+    words = ("send", "lamp-2", "calculate", "30", "hi")
+    async with open_terminal(sys.executable, OUTRIDER, *words, env=stage.env) as terminal:
+        await terminal.wait_for(BAR)
+        terminal.type(CTRL_C)
+        await terminal.wait_for(QUESTION)
+        terminal.type(CTRL_C)
+        assert await terminal.wait() == 130
         advice = terminal.text.splitlines()[-1].removeprefix("to cancel it: ")
     assert (await cli(*shlex.split(advice)[1:])).code == 0

@@ -10,7 +10,7 @@ from msgspec import Struct, ValidationError
 from outrider.controller import Dispatch, Fleet, Outcome
 from outrider.controller.plan import Plan, Share
 from outrider.device import Device, Job
-from outrider.schema import CommandFailed, NoAnswer, NoMember, Result, Status, UnknownTarget
+from outrider.schema import CommandFailed, LocalError, NoAnswer, NoMember, Result, Status, UnknownTarget
 from tests.brokers import BrokerUnderTest
 from tests.peers import Connect, Peer
 
@@ -171,6 +171,7 @@ async def test_offline_device_is_queued_by_default_and_offline_with_fail(bench: 
     async with bench.serving(bench.device("lamp-0")) as fleet:
         queued = fleet.dispatch("@all-of-them", "work")
         assert await to_its_end(queued) == {"lamp-0": Status.DONE, "lamp-1": Status.QUEUED}
+        assert words(queued.outcomes["lamp-1"]) == "the device is lost; it runs when it is back within 30 s"
         failing = fleet.dispatch("@all-of-them", "work", if_offline="fail")
         assert await to_its_end(failing) == {"lamp-0": Status.DONE, "lamp-1": Status.OFFLINE}
         assert words(failing.outcomes["lamp-1"]) == "lost: nothing was sent to it"
@@ -249,6 +250,18 @@ async def test_expires_says_how_long_a_device_may_begin_it(bench: Bench, connect
     assert command["expires"] - command["issued"] == pytest.approx(3600)
 
 
+async def test_a_short_expiry_is_kept_to_and_one_over_a_week_is_refused(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await peer.subscribe(f"{bench.prefix}/#")
+    async with bench.serving(bench.device("lamp-1")) as fleet:
+        await to_its_end(fleet.dispatch("lamp-1", "work", expires=5))
+        message = await peer.wait_for(lambda each: each.topic.endswith("/cmd/tester"))
+        with pytest.raises(LocalError, match="7 days at most"):
+            fleet.dispatch("lamp-1", "work", expires=8 * 86400)
+    command = message.json()
+    assert command["expires"] - command["issued"] == pytest.approx(5)
+
+
 async def test_what_was_sent_and_not_waited_for_runs_on(bench: Bench) -> None:
     async with bench.serving(bench.device("lamp-0")) as fleet:
         async with Fleet(bench.broker.address, requester="passer-by", prefix=bench.prefix) as passing:
@@ -266,6 +279,7 @@ async def test_an_id_never_seen_is_queued_only_when_asked_to(bench: Bench) -> No
                 fleet.dispatch("lamp-9", "work", if_offline=if_offline)
         dispatch = fleet.dispatch("lamp-9", "work", if_offline="queue")
         assert await to_its_end(dispatch) == {"lamp-9": Status.QUEUED}
+        assert "nobody has seen the device" in words(dispatch.outcomes["lamp-9"])
     assert bench.ran == []
     assert device.id == "lamp-9"
 

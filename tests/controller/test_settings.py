@@ -4,6 +4,7 @@ import pytest
 
 from outrider.controller import settings
 from outrider.controller.settings import DEFAULT_BROKER, InvalidSettings, Settings, default_requester, load
+from outrider.schema import InvalidAddress
 
 
 @pytest.fixture
@@ -31,6 +32,23 @@ def test_the_environment_comes_before_the_file(config: Path, monkeypatch: pytest
     monkeypatch.setenv("OUTRIDER_PREFIX", "elsewhere")
     monkeypatch.setenv("OUTRIDER_NAME", "bob")
     assert load() == Settings("mqtt://env", "elsewhere", "bob")
+
+
+def test_url_that_cannot_be_used_is_refused_with_where_it_stands(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('broker = "mqtt://al:secret@one,:2"\n')
+    with pytest.raises(InvalidAddress) as caught:
+        load()
+    assert str(caught.value).startswith(f"{config}: broker = 'mqtt://al@one,:2': host 2 of 2 is empty")
+    monkeypatch.setenv("OUTRIDER_BROKER", "localhost")
+    with pytest.raises(InvalidAddress, match=r"^OUTRIDER_BROKER: 'localhost' is not a broker's URL"):
+        load()
+    with pytest.raises(InvalidAddress, match=r"^'option' is not"):
+        load(broker="option")
+
+
+def test_every_kind_of_url_is_taken(config: Path) -> None:
+    for url in ("ws://al:pw@h/x", "unix://al:pw@/run/m.sock", "mqtts://al:pw@one,two:1?ca=ca.pem"):
+        assert load(broker=url) == Settings(url, "", "al")
 
 
 def test_an_option_comes_before_all(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

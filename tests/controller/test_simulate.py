@@ -15,7 +15,7 @@ from msgspec import json
 from outrider.controller import Fleet
 from outrider.controller.plan import Plan, Share
 from outrider.controller.simulator import Execution, InvalidPopulation, Population, Role, Simulation, Span
-from outrider.schema import Result, Status
+from outrider.schema import Result, State, Status
 from tests.brokers import BrokerUnderTest
 from tests.processes import Processes, Spawned, script
 
@@ -120,9 +120,12 @@ async def test_flapping_devices_are_lost_and_come_back(broker: BrokerUnderTest, 
         (flapping,) = (id for id, role in simulation.roles.items() if role is Role.FLAPPING)
         seen: list[str] = []
         changed = asyncio.Event()
-        with simulation.fleet.roster.watch(
-            lambda state: (seen.append(f"{state.device} {state.status}"), changed.set())
-        ):
+
+        def note(state: State) -> None:
+            seen.append(f"{state.device} {state.status}")
+            changed.set()
+
+        with simulation.fleet.roster.watch(note):
             async with asyncio.timeout(30):
                 await simulation.wait_connected()
                 while not (

@@ -2,9 +2,11 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from outrider.device.address import Address
-from outrider.device.attempts import STEADY, Pauses, VersionChoice
+from outrider.device.attempts import STEADY, HostChoice, Pauses, VersionChoice
 from outrider.device.connection import Connection
 from tests.device.mosquitto import free_port
 from tests.processes import until
@@ -47,6 +49,34 @@ def test_5_gets_another_chance_after_three_failures_in_a_row() -> None:
     assert versions.first == 4
     versions.failed()
     assert versions.first == 5
+
+
+def test_hosts_are_tried_in_the_order_of_the_url() -> None:
+    assert HostChoice(3).round() == [0, 1, 2]
+
+
+def test_host_that_worked_last_comes_first() -> None:
+    hosts = HostChoice(3)
+    hosts.opened(1)
+    assert hosts.round() == [1, 0, 2]
+
+
+def test_host_that_drops_its_connections_comes_later() -> None:
+    hosts = HostChoice(3)
+    hosts.opened(2)
+    hosts.failed()
+    assert hosts.round() == [0, 1, 2]
+
+
+@given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 4), st.booleans())))
+def test_each_round_asks_every_host_once(count: int, course: list[tuple[int, bool]]) -> None:
+    hosts = HostChoice(count)
+    for number, lasted in course:
+        hosts.opened(number % count)
+        if not lasted:
+            hosts.failed()
+        assert sorted(hosts.round()) == list(range(count))
+        assert (hosts.round()[0] == number % count) is (lasted or count == 1)
 
 
 def test_pauses_are_chosen_from_a_range_that_doubles_up_to_half_a_minute() -> None:

@@ -18,11 +18,13 @@ from outrider.device.address import Address
 from outrider.device.connection import Connection, Message, Subscription, Will
 from outrider.schema.errors import BrokerUnreachable, InvalidName, MessageTooLarge, PublishRefused, QueueFull
 from tests.brokers import BrokerUnderTest
+from tests.device.listeners import within
 from tests.device.mosquitto import free_port, mosquitto
 from tests.device.scripted import without_mqtt_5
 from tests.processes import until
 
 LIMIT = 10.0
+PATIENCE = 20.0
 
 
 class Inbox:
@@ -68,7 +70,8 @@ def ignore(_: Sequence[Message]) -> None:
 async def listening(address: Address, *filters: str) -> AsyncGenerator[Inbox]:
     inbox = Inbox()
     async with Connection(address, client_id=f"listener-{time.monotonic_ns()}", receive=inbox) as connection:
-        await connection.subscribe(*(Subscription(each) for each in filters))
+        async with within(PATIENCE, f"{address} did not confirm a subscription"):
+            await connection.subscribe(*(Subscription(each) for each in filters))
         yield inbox
 
 
@@ -133,7 +136,7 @@ async def test_what_is_published_before_the_broker_is_there_is_sent_in_order(tmp
     async with Connection(address, client_id="early", receive=ignore, on_connect=connected.set) as connection:
         futures = [connection.publish("t", b"%d" % number, retain=True) for number in range(3)]
         with pytest.raises(BrokerUnreachable):
-            await connection.wait_connected(retry=False)
+            await connection.wait_connected(retry=False, timeout=LIMIT)
         async with mosquitto(tmp_path, port=address.port):
             async with asyncio.timeout(LIMIT):
                 await asyncio.gather(*futures)
@@ -147,7 +150,7 @@ async def test_no_broker_is_said_at_once_when_asked_not_to_retry() -> None:
     async with Connection(address, client_id="c", receive=ignore) as connection:
         began = time.monotonic()
         with pytest.raises(BrokerUnreachable) as caught:
-            await connection.wait_connected(retry=False)
+            await connection.wait_connected(retry=False, timeout=LIMIT)
         assert time.monotonic() - began < 2
     assert str(caught.value) == (
         f"No connection to the broker at 127.0.0.1:{address.port}: nothing listens there (connection refused). "
@@ -195,7 +198,10 @@ async def test_round_trip_waits_for_a_broker_that_sends_twenty_at_a_time(tmp_pat
 
 async def test_subscription_waits_for_the_connection_and_is_made_once(address: Address, prefix: str) -> None:
     inbox = Inbox()
-    async with Connection(address, client_id=prefix, receive=ignore) as publisher:
+    async with (
+        Connection(address, client_id=prefix, receive=ignore) as publisher,
+        within(PATIENCE, f"{address} did not acknowledge a message"),
+    ):
         await publisher.publish(f"{prefix}/t", b"stored", retain=True)
     async with Connection(address, client_id=prefix, receive=inbox) as connection, asyncio.timeout(LIMIT):
         await connection.subscribe(Subscription(f"{prefix}/t"), Subscription(f"{prefix}/u"))
@@ -261,7 +267,10 @@ async def test_will_is_not_published_after_a_clean_end(address: Address, prefix:
         ) as connection:
             await connection.wait_connected(timeout=LIMIT)
             connection.publish(f"{prefix}/last", b"word")
-        async with Connection(address, client_id=prefix, receive=ignore) as witness:
+        async with (
+            Connection(address, client_id=prefix, receive=ignore) as witness,
+            within(PATIENCE, f"{address} did not acknowledge a message"),
+        ):
             await witness.publish(f"{prefix}/after", b"")
         await inbox.until(2)
     assert [message.topic for message in inbox.messages] == [f"{prefix}/last", f"{prefix}/after"]
@@ -431,11 +440,12 @@ async def test_nothing_goes_after_the_end(address: Address, prefix: str) -> None
         await connection.wait_connected(timeout=LIMIT)
     with pytest.raises(BrokerUnreachable, match="has been ended on this side"):
         connection.publish("t", b"x")
-    with pytest.raises(BrokerUnreachable):
-        await connection.wait_connected()
-    with pytest.raises(BrokerUnreachable):
-        await connection.subscribe(Subscription("t"))
-    await connection.disconnect()
+    async with within(PATIENCE, "what was ended still waits"):
+        with pytest.raises(BrokerUnreachable):
+            await connection.wait_connected()
+        with pytest.raises(BrokerUnreachable):
+            await connection.subscribe(Subscription("t"))
+        await connection.disconnect()
 
 
 async def test_end_fails_what_was_never_acknowledged() -> None:

@@ -137,6 +137,7 @@ def test_public_names_of_the_package() -> None:
     assert sorted(device.__all__) == sorted(
         [
             "DEFAULT_WAIT",
+            "MIN_EXPIRY",
             "RESERVED",
             "Address",
             "Arguments",

@@ -12,7 +12,8 @@ import trustme
 
 from outrider.device.address import Address
 from outrider.device.connection import Connection, Message
-from outrider.device.transport import BufferedSocket, open_socket, reason_of
+from outrider.device.stream import BufferedSocket
+from outrider.device.transport import open_socket, reason_of
 from outrider.schema.errors import BrokerUnreachable
 from tests.device.scripted import Kind, Wire, scripted
 

@@ -16,7 +16,7 @@ from tests.processes import Processes, Spawned, script
 class Size(NamedTuple):
     """How many devices there are, and how many of them are bad."""
 
-    count: int
+    devices: int
     failing: int
     offline: int
     silent: int
@@ -24,7 +24,7 @@ class Size(NamedTuple):
     @property
     def good(self) -> int:
         """How many devices do what they are told."""
-        return self.count - self.failing - self.offline - self.silent
+        return self.devices - self.failing - self.offline - self.silent
 
 
 SIZES: Final[Mapping[str, Size]] = {"embedded": Size(60, 6, 3, 2)}
@@ -45,7 +45,7 @@ class Shop:
     async def open(self) -> None:
         """Start it, and return when every device has connected."""
         bad = zip(("--failure-rate", "--offline", "--silent"), map(str, self.size[1:]), strict=True)
-        words = (str(self.size.count), "--group", "shop", "--seed", "7", *(word for pair in bad for word in pair))
+        words = (str(self.size.devices), "--group", "shop", "--seed", "7", *(word for pair in bad for word in pair))
         process = self._spawn(script("outrider"), "simulate", *words, "--log", str(self._log), "--json", *self._at)
         await process.wait_for('"event": "connected"', timeout=50)
 
@@ -81,7 +81,7 @@ def outcomes(process: Spawned) -> dict[str, dict[str, Any]]:
 async def test_targets_never_silently_vanish_from_the_result(shop: Shop) -> None:
     found = outcomes(await shop.send("--wait", "4s", "--ndjson"))
     size = shop.size
-    assert len(found) == size.count
+    assert len(found) == size.devices
     counts = Counter(outcome["status"] for outcome in found.values())
     assert counts == {"done": size.good, "failed": size.failing, "queued": size.offline + size.silent}
     assert {device: found[device]["status"] for device in shop.executed} == shop.executed
@@ -93,7 +93,7 @@ async def test_a_batch_does_not_hang_on_an_offline_or_silent_device_and_the_tota
     size = shop.size
     *_, summary = process.output.splitlines()
     away = size.offline + size.silent
-    assert summary == f"{size.count} targets: {size.good} done, {size.failing} failed, {away} queued"
+    assert summary == f"{size.devices} targets: {size.good} done, {size.failing} failed, {away} queued"
     assert Counter(shop.executed.values()) == {"done": size.good, "failed": size.failing}
 
 
@@ -102,7 +102,7 @@ async def test_abort_on_failure_aborts(shop: Shop) -> None:
     found = outcomes(process)
     executed = shop.executed
     never = {device for device, outcome in found.items() if outcome.get("error", {}).get("code") == "not-addressed"}
-    assert len(found) == shop.size.count
+    assert len(found) == shop.size.devices
     assert never
     assert not never & executed.keys()
     assert {found[device]["status"] for device in never} == {"cancelled"}

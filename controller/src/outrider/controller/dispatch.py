@@ -1,25 +1,30 @@
 """One command on its way to a target, until every device of the target has an outcome."""
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar, overload
 
 from msgspec import UnsetType, json
 
-from outrider.device import DEFAULT_WAIT, Invocation, Invoker, Reply, error_of
+from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of
 from outrider.schema import Code, Error, NoAnswer, Result, State, Status
 from outrider.schema.messages import MAX_EXPIRY
 
 from .batches import InBatches
-from .course import LOOK_AGAIN, Course
+from .course import LOOK_AGAIN, Course, is_there
 from .rollout import Rollout
 from .roster import Roster
 from .targets import Targets
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+ACKNOWLEDGED: Final = 1.0
+"""Seconds for the broker to acknowledge what was sent, at the end of the wait."""
 
 NOT_ADDRESSED: Final = "not-addressed"
 """Code of the outcome `cancelled` that the requester gives to a device which the command was never sent to."""
@@ -83,7 +88,7 @@ class Dispatch:
     :ivar outcomes: by device, in the order of the target.
     :ivar passed: rejections of members of a pool after which another member was asked.
     :param left_out: devices of the target that nothing is sent to because they are away.
-    :param expires: seconds the command is good for, from each sending of it.
+    :param expires: seconds the command is good for, from each sending of it on.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Dispatch:
                     if isinstance(reply.message, Result) and not self._takes(reply.message):
                         continue
                     yield reply
+            await self._settled()
             self._raise_if_refused()
             for device in self._course.counted():
                 result = self._invocation.results.get(device)
@@ -193,6 +199,12 @@ class Dispatch:
         finally:
             self._invoker.forget(self._invocation)
 
+    async def _settled(self) -> None:
+        """Wait a moment for the broker's word on what was just sent: where all are away, nothing else was waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ACKNOWLEDGED):
+                await self._invocation.sent()
+
     def _look_again(self, state: State) -> None:
         self._invocation.wake()
 
@@ -259,12 +271,17 @@ class Dispatch:
         if not invocation.acknowledged(device):
             words = f"the broker has not acknowledged it; the device is {where}; it may still run"
             return Status.QUEUED, "", words
+        if where == "unknown":
+            words = "sent, though nobody has seen the device: it gets it only if the broker has a session for it"
+            return Status.QUEUED, "", words
+        if not is_there(device, self._roster.states):
+            return Status.QUEUED, "", f"the device is {where}; it runs when it is back within {self._expires:g} s"
         return Status.QUEUED, "", f"sent, not taken yet; the device is {where}; it may still run"
 
 
 def expires_in(wait: float | None) -> float:
     """Seconds a command stays good for a device that has not taken it yet."""
-    return DEFAULT_WAIT if wait is None or wait == math.inf else wait
+    return DEFAULT_WAIT if wait is None or wait == math.inf else max(wait, MIN_EXPIRY)
 
 
 @overload

@@ -24,6 +24,7 @@ from outrider.schema import (
     UnknownTarget,
     digest_of,
 )
+from outrider.schema.messages import MAX_EXPIRY
 
 from .batches import InBatches
 from .course import AnyOf, AtOnce, Course, Patience, is_there
@@ -226,7 +227,10 @@ class Fleet:
         :raises UnknownTarget: the target stands for no device, or names one that nobody has seen.
         :raises NoMember: no member of the pool is ready.
         :raises InvalidName: `command` is empty or too long.
+        :raises LocalError: a pool with a limit or a plan, or `expires` is more than 7 days.
         """
+        if expires is not None and not 0 < expires <= MAX_EXPIRY:
+            raise LocalError(f"a command cannot be good for {expires:g} s: it is above 0, and 7 days at most")
         targets = self.resolve(target, unseen=if_offline == "queue")
         if targets.pool is not None and (limit is not None or plan is not None):
             raise LocalError(f"any:{targets.pool} stands for one device: a limit or batches make no sense for it")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from platformdirs import user_config_path
 
 from outrider.device import Address
-from outrider.schema import LocalError, to_name
+from outrider.schema import InvalidAddress, LocalError, to_name
 
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
@@ -39,11 +39,14 @@ def load(*, broker: str | None = None, prefix: str | None = None, requester: str
     list holds every user to their own. The file is TOML with the keys `broker`, `prefix` and `name`, all optional.
 
     :raises InvalidSettings: the file is there and cannot be read.
-    :raises InvalidAddress: the broker's URL cannot be used.
+    :raises InvalidAddress: the broker's URL cannot be used; it says where that stands, if it is not the option's.
     """
     file = _file(config_path())
-    broker = broker or os.environ.get("OUTRIDER_BROKER") or file.get("broker") or DEFAULT_BROKER
-    user = Address.parse(broker).user
+    where, broker = _broker(broker, file)
+    try:
+        user = Address.parse(broker).user
+    except InvalidAddress as error:
+        raise InvalidAddress(f"{where}{error}") from None
     return Settings(
         broker,
         prefix if prefix is not None else os.environ.get("OUTRIDER_PREFIX", file.get("prefix", "")),
@@ -54,6 +57,17 @@ def load(*, broker: str | None = None, prefix: str | None = None, requester: str
 def default_requester(username: str | None) -> str:
     """Who asks where nobody said: the broker's user name, else OUTRIDER_NAME, else user-host."""
     return to_name(username or os.environ.get("OUTRIDER_NAME") or f"{_user()}-{socket.gethostname()}")
+
+
+def _broker(option: str | None, file: dict[str, str]) -> tuple[str, str]:
+    """Where the broker's URL stands, in words that fit before an error, and the URL."""
+    if option:
+        return "", option
+    if url := os.environ.get("OUTRIDER_BROKER"):
+        return "OUTRIDER_BROKER: ", url
+    if url := file.get("broker"):
+        return f"{config_path()}: broker = ", url
+    return "", DEFAULT_BROKER
 
 
 def _user() -> str:

@@ -4,13 +4,14 @@ from .address import Address
 from .builtin import RESERVED, Stats, calculate, ping
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
-from .invoker import DEFAULT_WAIT, Arguments, Invocation, Invoker, Reply, error_of
+from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invocation, Invoker, Reply, error_of
 from .job import Job, RunningJob, Track
 from .journal import Entry, Journal, Key, MemoryJournal, Stage
 from .threads import run_in_daemon_thread
 
 __all__ = [
     "DEFAULT_WAIT",
+    "MIN_EXPIRY",
     "RESERVED",
     "Address",
     "Arguments",

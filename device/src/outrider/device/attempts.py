@@ -1,4 +1,4 @@
-"""How a connection is tried: with which MQTT version, with which after that, and after what pause again."""
+"""How a connection is tried: at which host, with which MQTT version, with which after that, after what pause again."""
 
 import logging
 import random
@@ -16,14 +16,59 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 
 
 class Opener:
-    """Opens one network connection after the other, and remembers which version the broker took."""
+    """Opens one network connection after the other; it remembers which host it was, and which version that took."""
 
     def __init__(self, settings: Settings, handlers: Handlers) -> None:
+        self._hosts = [Host(settings._replace(address=each), handlers) for each in settings.address.each]
+        self._choice = HostChoice(len(self._hosts))
+
+    async def open(self, will: Callable[[], Will | None]) -> Link:
+        """Connect to the first host that takes the connection, each asked once; `will` is called for each.
+
+        :raises LinkError: why no connection came about, of each host.
+        """
+        failures: list[tuple[Host, LinkError]] = []
+        for number in self._choice.round():
+            host = self._hosts[number]
+            try:
+                link = await host.connect(will())
+            except LinkError as error:
+                if len(self._hosts) > 1 and str(error) != host.failure:
+                    logger.info("no connection to the broker at %s: %s", host.place, error)
+                host.failure = str(error)
+                failures.append((host, error))
+            else:
+                host.failure = None
+                self._choice.opened(number)
+                return link
+        if len(failures) == 1:
+            raise failures[0][1]
+        raise LinkError("; ".join(f"{host.place}: {error}" for host, error in failures))
+
+    def move_on(self) -> None:
+        """The last connection was not good for anything: begin with another host the next time."""
+        self._choice.failed()
+
+    async def clear_session(self, version: int, *, timeout: float) -> None:
+        """End the session with one clean connect: 3.1.1 has no other way, and rumqttd heeds no other on MQTT 5.
+
+        :raises LinkError: it did not come about.
+        """
+        await self._hosts[self._choice.first].clear_session(version, timeout=timeout)
+
+
+class Host:
+    """One host of the broker, and which version it took."""
+
+    def __init__(self, settings: Settings, handlers: Handlers) -> None:
+        self.place = settings.address.place
+        self.failure: str | None = None
+        """Why it took no connection, the last time."""
         self._settings = settings
         self._handlers = handlers
         self._versions = VersionChoice()
 
-    async def open(self, will: Will | None) -> Link:
+    async def connect(self, will: Will | None) -> Link:
         """Connect: with MQTT 5, and if the broker does not take that, with 3.1.1; or as it went the last times.
 
         :raises LinkError: why no connection came about.
@@ -39,7 +84,7 @@ class Opener:
         else:
             self._versions.accepted(version)
             return link
-        logger.info("the broker at %s does not take MQTT 5 (%s): trying 3.1.1", self._settings.address.place, refusal)
+        logger.info("the broker at %s does not take MQTT 5 (%s): trying 3.1.1", self.place, refusal)
         try:
             link = await Link.connect(self._settings, MQTT_3_1_1, self._handlers, will=will)
         except LinkError as error:
@@ -50,10 +95,7 @@ class Opener:
         return link
 
     async def clear_session(self, version: int, *, timeout: float) -> None:
-        """End the session with one clean connect: 3.1.1 has no other way, and rumqttd heeds no other on MQTT 5.
-
-        :raises LinkError: it did not come about.
-        """
+        """See `Opener.clear_session`."""
         settings = self._settings._replace(session_expiry=0, connect_timeout=timeout)
         link = await Link.connect(settings, version, self._handlers, will=None)
         link.disconnect()
@@ -61,11 +103,36 @@ class Opener:
 
     def _hint(self) -> str:
         address = self._settings.address
-        if not address.tls:
-            return "; if it wants TLS, the URL begins with mqtts://"
-        if address.cert is None and self._settings.tls is None:
+        if address.tls and address.cert is None and self._settings.tls is None:
             return "; if it wants a client certificate, add &cert=FILE&key=FILE"
+        if address.kind == "tcp" and not address.tls:
+            return "; if it wants TLS, the URL begins with mqtts://, if it wants WebSocket, with ws://"
         return ""
+
+
+class HostChoice:
+    """In which order to try several hosts: first the one that worked last, then the others as the URL has them.
+
+    What a client left on a broker is there: its session, with the commands that came meanwhile. So after a short loss
+    it returns to the same host. Where a host takes connections and then drops them, another one comes first.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.first = 0
+        """The one that worked last."""
+        self._count = count
+
+    def round(self) -> list[int]:
+        """The hosts' numbers in the order in which to try them."""
+        return [self.first, *(number for number in range(self._count) if number != self.first)]
+
+    def opened(self, number: int) -> None:
+        """The host of that number has accepted a connection."""
+        self.first = number
+
+    def failed(self) -> None:
+        """That connection did not last."""
+        self.first = (self.first + 1) % self._count
 
 
 class VersionChoice:

@@ -17,7 +17,7 @@ from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from .transport import BufferedSocket
+from .stream import BufferedSocket
 
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike

@@ -20,6 +20,7 @@ from .attempts import STEADY, Opener, Pauses
 from .client import MQTT_3_1_1, MQTT_5, Message
 from .link import Handlers, Link, LinkError, LinkLost, Loss, Settings, Subscription, Will
 from .outbox import Outbox, Publication
+from .transport import prepare
 
 __all__ = ["Connection", "Message", "Subscription", "Will"]
 
@@ -38,12 +39,15 @@ P = ParamSpec("P")
 class Connection:
     """A session with the broker at `address`, kept up from entering the context until leaving it.
 
+    Where the address has several hosts, they are one broker: the next one is asked when one does not answer, and what
+    is unacknowledged and subscribed goes on there.
+
     It does not wait for the broker: publishes are queued and subscriptions remembered until it is there. Leaving the
     context is `disconnect`.
 
     - `receive` gets all messages that came together, in order; when it returns they are acknowledged. Should it raise,
       that is logged and they are acknowledged all the same: the broker would only send the same again.
-    - `will` is asked anew before each connect.
+    - `will` is asked anew before each connect, to each of several hosts.
     - `session_expiry`: seconds for which the broker keeps the session while this side is away; 0 begins a clean one
       each time. MQTT 3.1.1 knows only clean, and kept for as long as the broker likes.
     - `keepalive`: seconds without traffic after which the connection is probed.
@@ -55,6 +59,8 @@ class Connection:
       before anything queued is sent; `on_disconnect`, with the reason in words, when that connection has ended and it
       was not `disconnect` or `abort` that ended it.
     - `tls` replaces the context made from the address.
+
+    :raises InvalidAddress: the address needs a library that is not installed.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class Connection:
         on_disconnect: Callable[[str], None] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        prepare(address)
         self.address: Final = address
         self.client_id: Final = client_id
         self._receive = receive
@@ -82,7 +89,7 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._where = f"the broker at {address.place}"
+        self._where = _named(address)
         self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
         self._opener = Opener(
             Settings(address, client_id, session_expiry, keepalive, max_packet_size, connect_timeout, tls),
@@ -247,6 +254,11 @@ class Connection:
         if self._link is not None:
             self._link.disconnect()
 
+    def drop(self) -> None:
+        """Lose the network connection as a broken cable would: the broker publishes the will. It is made anew."""
+        if self._link is not None:
+            self._link.abort()
+
     async def disconnect(self, *, end_session: bool = False, flush: float = 1.0) -> None:
         """Wait up to `flush` seconds for acknowledgements, then DISCONNECT: the will is not sent, nothing reconnects.
 
@@ -291,7 +303,7 @@ class Connection:
             self._hurry.clear()
             lived = 0.0
             try:
-                link = await self._opener.open(None if self._will is None else self._will())
+                link = await self._opener.open(self._will or _no_will)
                 began = monotonic()
                 await self._serve(link)
                 lived = monotonic() - began
@@ -308,6 +320,7 @@ class Connection:
         """Make `link` the connection until it ends."""
         began = monotonic()
         established = False
+        self._where = self._outbox.broker = _named(link.address)
         self._outbox.begin(receive_maximum=link.receive_maximum, packet_limit=link.packet_limit)
         try:
             self._answers = await self._subscribe_again(link)
@@ -328,6 +341,8 @@ class Connection:
             loss = link.lost.result()
             early = monotonic() - began < STEADY
             self._outbox.cut(early=early and not loss.taken_over)
+            if (early or not established) and not loss.taken_over and not self._hurry.is_set():
+                self._opener.move_on()
         self._log_loss(loss, early)
         if established and not self._ended and self._on_disconnect is not None:
             _call(self._on_disconnect, loss.reason)
@@ -426,9 +441,19 @@ class Connection:
             raise BrokerUnreachable(f"The connection to {self._where} has been ended on this side: make a new one")
 
     def _unreachable(self, reason: str) -> BrokerUnreachable:
+        which = "one of them" if self.address.more else "it"
         return BrokerUnreachable(
-            f"No connection to {self._where}: {reason}. Check that it runs and that the URL is right ({self.address})"
+            f"No connection to {_named(self.address)}: {reason}. "
+            f"Check that {which} runs and that the URL is right ({self.address})"
         )
+
+
+def _named(address: Address) -> str:
+    return f"the {'brokers' if address.more else 'broker'} at {address.place}"
+
+
+def _no_will() -> None:
+    return None
 
 
 def _call(callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -33,7 +33,7 @@ class Device(Definition):
     async def serve(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
         """Connect and serve until terminated; without a broker keep trying.
 
-        :param broker: URL, as `mqtt://user:password@host:1883` or `mqtts://host`.
+        :param broker: URL, as `mqtt://user:password@host:1883`, `mqtts://`, `ws://`, `wss://` or `unix:///path`.
         :param prefix: levels that stand before every topic.
         :returns: False if a command's function would not end and may still run.
         :raises InvalidAddress: the URL cannot be used.

@@ -274,10 +274,10 @@ class Invoker:
         """Send a prepared command to some devices and return at once.
 
         :param group: publish once to this group, whose members `devices` are, instead of to each device.
-        :param expires_in: seconds until a device must not start it any more; at least 30 are given, at most 7 days.
+        :param expires_in: seconds until a device must not start it any more; at most 7 days.
         :raises MessageTooLarge: before anything is sent.
         """
-        good_for = _good_for(expires_in)
+        good_for = min(expires_in, MAX_EXPIRY)
         payload = self._payload(invocation.message, good_for)
         expiry = math.ceil(good_for)
         if group is not None:
@@ -308,7 +308,7 @@ class Invoker:
         :raises MessageTooLarge: before anything is sent.
         """
         invocation = self.prepare(command, args, timeout=timeout, behalf=behalf)
-        self.send(invocation, devices, group=group, expires_in=expires_in)
+        self.send(invocation, devices, group=group, expires_in=_good_for(expires_in))
         return invocation
 
     def forget(self, invocation: Invocation) -> None:

@@ -22,7 +22,8 @@ from outrider.schema.errors import InvalidName
 
 from .address import Address
 from .client import MQTT_5, Expiry, Message, SocketClient, in_words, properties
-from .transport import BufferedSocket, open_socket, reason_of
+from .stream import BufferedSocket
+from .transport import open_socket, reason_of
 
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike
@@ -32,6 +33,8 @@ logger = logging.getLogger("outrider.connection")
 _LARGEST_PACKET = 268_435_455  # MQTT 5.0, 2.1.4
 _TURN = 0.01
 """Seconds of decoding after which other tasks get their turn."""
+_UNUSED = ("broker", 1)
+"""A host and a port for paho, which wants both and connects to neither: the socket is open already."""
 _UNSUPPORTED_VERSION, _BAD_LOGIN, _NOT_AUTHORIZED, _KEEP_ALIVE, _TAKEN_OVER = 0x84, 0x86, 0x87, 0x8D, 0x8E
 
 
@@ -125,6 +128,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._settings = settings
         self._handlers = handlers
+        self.address = settings.address
+        """Where the broker is."""
         self._socket = opened
         self._client = client
         self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
@@ -232,7 +237,7 @@ class Link:
 
     def _begin(self, will: Will | None) -> None:
         client, settings = self._client, self._settings
-        address, keepalive, clean = settings.address, settings.keepalive, settings.session_expiry == 0
+        address, keepalive, clean = self.address, settings.keepalive, settings.session_expiry == 0
         client.username_pw_set(address.user, address.password)
         if will is not None:
             client.will_set(will.topic, will.payload, 1, True)
@@ -249,9 +254,9 @@ class Link:
             if settings.session_expiry:
                 wishes.SessionExpiryInterval = settings.session_expiry
             # Both must be set: clean_start alone defaults to "the first connect of this client only".
-            client.connect(address.host, address.port, keepalive, clean_start=clean, properties=wishes)
+            client.connect(*_UNUSED, keepalive, clean_start=clean, properties=wishes)
         else:
-            client.connect(address.host, address.port, keepalive)
+            client.connect(*_UNUSED, keepalive)
         self._tick()
 
     async def _accepted(self, timeout: float) -> None:
@@ -262,7 +267,7 @@ class Link:
             raise LinkError(f"no answer to CONNECT within {timeout:g} s", other_version=True) from None
         if reason.is_failure:
             raise LinkError(
-                _refusal(reason, limits, self._settings.address),
+                _refusal(reason, limits, self.address),
                 other_version=reason.value == _UNSUPPORTED_VERSION,
                 said_so=True,
             )
@@ -375,7 +380,7 @@ class Link:
 
     def _on_lost(self, error: Exception | None) -> None:
         # A TLS failure, such as a client certificate that is asked for, has nothing to do with the version.
-        self._lose(Loss(reason_of(error, self._settings.address)), other_version=not isinstance(error, ssl.SSLError))
+        self._lose(Loss(reason_of(error, self.address)), other_version=not isinstance(error, ssl.SSLError))
 
     def _on_answer(
         self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties | None
@@ -395,10 +400,9 @@ def _refusal(reason: ReasonCode, details: Properties | None, address: Address) -
     match reason.value:
         case code if code in (_BAD_LOGIN, _NOT_AUTHORIZED):
             who = f"user {address.user!r}" if address.user else "a client without user and password"
-            scheme = "mqtts" if address.tls else "mqtt"
             return (
                 f"it refused {who} ({in_words(reason, details)}): "
-                f"check user and password in the URL, {scheme}://USER:PASSWORD@{address.place}"
+                f"check user and password in the URL, {address.scheme}://USER:PASSWORD@{address.place}"
             )
         case _:
             return f"it refused the connection ({in_words(reason, details)})"

@@ -53,7 +53,7 @@ class Outbox:
     """
 
     def __init__(self, broker: str, *, window: int, max_queued: int) -> None:
-        self._broker = broker
+        self.broker = broker
         self._own_window = self._window = window
         self._max_queued = max_queued
         self._packet_limit = LARGEST_PACKET
@@ -96,7 +96,7 @@ class Outbox:
         """
         if len(self._queue) >= self._max_queued:
             raise QueueFull(
-                f"{len(self._queue)} messages wait to be sent to {self._broker}, so the one to {publication.topic} was "
+                f"{len(self._queue)} messages wait to be sent to {self.broker}, so the one to {publication.topic} was "
                 "not taken: try again when some have been sent"
             )
         self._queue.append(publication)
@@ -109,7 +109,7 @@ class Outbox:
                 continue
             if publication.deadline is not None and publication.deadline <= now:
                 publication.fail(
-                    LocalError(f"The message to {publication.topic} expired before {self._broker} acknowledged it")
+                    LocalError(f"The message to {publication.topic} expired before {self.broker} acknowledged it")
                 )
             elif publication.size > self._packet_limit:
                 publication.fail(self._too_large(publication.topic, publication.payload))
@@ -130,7 +130,7 @@ class Outbox:
         if refusal is not None:
             publication.fail(
                 PublishRefused(
-                    f"{self._broker} refused the message to {publication.topic} ({refusal}): "
+                    f"{self.broker} refused the message to {publication.topic} ({refusal}): "
                     "check its access control list and limits"
                 )
             )
@@ -157,7 +157,7 @@ class Outbox:
                 culprit = returned.pop(0)
                 culprit.fail(
                     PublishRefused(
-                        f"{self._broker} closed the connection {_CUTS} times at the message to {culprit.topic} "
+                        f"{self.broker} closed the connection {_CUTS} times at the message to {culprit.topic} "
                         f"({len(culprit.payload)} bytes): it is probably over the broker's size limit"
                     )
                 )
@@ -172,6 +172,6 @@ class Outbox:
 
     def _too_large(self, topic: str, payload: bytes) -> MessageTooLarge:
         return MessageTooLarge(
-            f"The message to {topic} has {len(payload)} bytes; {self._broker} accepts packets up to "
+            f"The message to {topic} has {len(payload)} bytes; {self.broker} accepts packets up to "
             f"{self._packet_limit}: send less, or raise the broker's limit"
         )

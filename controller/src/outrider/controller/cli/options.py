@@ -17,7 +17,7 @@ BrokerOption = Annotated[
     typer.Option(
         "--broker",
         metavar="URL",
-        help=f"As mqtt://user:password@host:1883 or mqtts://host; else OUTRIDER_BROKER, else the configuration file, "
+        help=f"As mqtt://user:password@host:1883, mqtts://, ws://, wss:// or unix:///path; else OUTRIDER_BROKER, else the configuration file, "
         f"else {DEFAULT_BROKER}.",
         show_default=False,
     ),
