@@ -200,7 +200,7 @@ class Dispatch:
             self._invoker.forget(self._invocation)
 
     async def _settled(self) -> None:
-        """Wait a moment for the broker's word on what was just sent: where all are away, nothing else was waited for."""
+        """Wait a moment for the broker's word on what was just sent: where all are away, nothing else waits for it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(ACKNOWLEDGED):
                 await self._invocation.sent()

@@ -15,11 +15,13 @@ from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
 from .exits import USAGE, exit_code
+from .forget import forget
 from .jobs import jobs
 from .output import messages_console, printable
 from .repl import repl
 from .results import results
 from .send import SendCommand, send
+from .simulate import simulate
 from .watch import watch
 
 app = typer.Typer(
@@ -39,6 +41,8 @@ app.command()(cancel)
 app.command()(watch)
 app.command()(repl)
 app.command()(demo)
+app.command()(simulate)
+app.command()(forget)
 
 
 def _version(asked: bool) -> None:

@@ -17,8 +17,8 @@ BrokerOption = Annotated[
     typer.Option(
         "--broker",
         metavar="URL",
-        help=f"As mqtt://user:password@host:1883, mqtts://, ws://, wss:// or unix:///path; else OUTRIDER_BROKER, else the configuration file, "
-        f"else {DEFAULT_BROKER}.",
+        help="As mqtt://user:password@host:1883, mqtts://, ws://, wss:// or unix:///path; else OUTRIDER_BROKER, "
+        f"else the configuration file, else {DEFAULT_BROKER}.",
         show_default=False,
     ),
 ]
