@@ -43,7 +43,7 @@ def run(spawn: Processes, *arguments: str, cwd: Path = ROOT, env: dict[str, str 
         (("run", "--id", "lamp", "--prefix", "a//b"), "prefix"),
         (("run", "--id", "lamp", "--prefix", "+"), "prefix"),
         (("run", "--id", "lamp", "--broker", "localhost"), "mqtt://"),
-        (("run", "--id", "lamp", "--broker", "http://localhost"), "mqtt://"),
+        (("run", "--id", "lamp", "--broker", "http://localhost"), "Did you mean ws://localhost"),
         (("run", "--id", "lamp", "--max-jobs", "many"), "--max-jobs"),
         (("run", "--id", "lamp", "--max-jobs", "0"), "--max-jobs"),
         (("run", "--id", "lamp", "--max-jobs", "-1"), "--max-jobs"),
