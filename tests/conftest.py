@@ -67,6 +67,14 @@ async def restartable_broker(request: pytest.FixtureRequest) -> AsyncIterator[Br
         yield process
 
 
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's devices keep their journals: two tests may have a device of the same id."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def unique() -> str:
     """Letters and digits that no other test has, for ids, groups and requesters."""

@@ -62,6 +62,7 @@ class Bench:
         raw = Raw(encode(args, Encoding.JSON)) if args else UNSET
         command = Command(id=id, command=name, args=raw, timeout=timeout, behalf=behalf, expires=expires)
         self.executor.receive(command, Encoding.JSON, requester)
+        self.executor.commit()
 
     @property
     def results(self) -> list[Result]:
@@ -383,6 +384,7 @@ async def test_stop_ends_what_had_not_started_and_lets_the_rest_finish() -> None
     bench.send("work", id="a2")
     await bench.wait(lambda: len(bench.progress) == 2)
     bench.executor.cancel_waiting()
+    bench.executor.commit()
     assert [(result.id, result.status) for result in bench.results] == [("a2", Status.CANCELLED)]
     assert bench.results[0].started is None
     release.set()
@@ -398,6 +400,7 @@ async def test_stop_in_the_same_turn_ends_an_async_job_before_its_first_step() -
     bench = Bench(work)
     bench.send("work")
     bench.executor.cancel_waiting()
+    bench.executor.commit()
     assert (await bench.result()).status is Status.CANCELLED
     await asyncio.sleep(0)
     assert stepped == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from outrider.device import Device, Job
+from outrider.device import Device, Job, MemoryJournal
 from outrider.schema.messages import MAX_SESSION
 from tests.brokers import BrokerUnderTest
 from tests.device.mosquitto import mosquitto
@@ -81,7 +81,8 @@ async def test_about_over_the_brokers_limit_leaves_the_device_visible(
 async def test_result_that_no_broker_took_is_given_when_the_device_serves_again(
     tmp_path: Path, prefix: str, connect: Connect
 ) -> None:
-    lamp = Device("lamp-1", initial="ready")
+    journal = MemoryJournal()
+    lamp = Device("lamp-1", initial="ready", journal=journal)
     began, go_on = asyncio.Event(), asyncio.Event()
 
     @lamp.command
@@ -100,7 +101,7 @@ async def test_result_that_no_broker_took_is_given_when_the_device_serves_again(
         await peer.publish(f"{topic}/cmd/me", {"id": "a1", "command": "work"})
         await asyncio.wait_for(began.wait(), 5)
     go_on.set()  # no broker any more
-    await until(lambda: lamp.journal.undelivered())
+    await until(lambda: journal.undelivered())
     lamp.stop()
     assert await served
     async with mosquitto(tmp_path) as port:

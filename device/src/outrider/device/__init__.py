@@ -6,7 +6,10 @@ from .connection import Connection, Message, Subscription, Will
 from .device import Device
 from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invocation, Invoker, Reply, error_of
 from .job import Job, RunningJob, Track
-from .journal import Entry, Journal, Key, MemoryJournal, Stage
+from .journal import Entry, Journal, Key, Stage
+from .journal_file import JournalFile
+from .memory_journal import MemoryJournal
+from .sqlite_journal import SqliteJournal
 from .threads import run_in_daemon_thread
 
 __all__ = [
@@ -22,11 +25,13 @@ __all__ = [
     "Invoker",
     "Job",
     "Journal",
+    "JournalFile",
     "Key",
     "MemoryJournal",
     "Message",
     "Reply",
     "RunningJob",
+    "SqliteJournal",
     "Stage",
     "Stats",
     "Subscription",

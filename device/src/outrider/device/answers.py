@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from contextlib import suppress
 
 from msgspec import UNSET, structs
 
@@ -10,6 +11,7 @@ from outrider.schema import (
     BrokerUnreachable,
     Code,
     Error,
+    JournalError,
     MessageTooLarge,
     OutriderError,
     Result,
@@ -34,6 +36,9 @@ PROGRESS_WAITING = 1000
 MOST_WAITING = 50_000
 """Unacknowledged messages above which a device takes no more commands: it could not keep their answers."""
 
+NOTED_WITHIN = 1.0
+"""Seconds after which the journal keeps at the latest that an answer was delivered."""
+
 OUTBOX = MOST_WAITING + 10_000
 """What the connection must be able to keep besides the answers of running jobs: those to all commands taken before."""
 
@@ -53,6 +58,7 @@ class Answers:
         self._journal = journal
         self._dropped = dropped
         self._under_way: dict[Entry, asyncio.Future[None]] = {}
+        self._noting: asyncio.TimerHandle | None = None
 
     @property
     def overrun(self) -> bool:
@@ -81,6 +87,11 @@ class Answers:
             if entry.result is not None and entry not in self._under_way:
                 self.give(Answer(entry.key.requester, entry.result, entry.encoding, entry))
 
+    def close(self) -> None:
+        """Note nothing later any more: the journal is about to be closed."""
+        if self._noting:
+            self._noting.cancel()
+
     def _give_result(self, answer: Answer, result: Result) -> None:
         entry = answer.entry
         # The future, not the key: its callback runs a turn later, when a repeat may have been read already.
@@ -107,10 +118,16 @@ class Answers:
         if sent.cancelled():
             return
         error = sent.exception()
-        if error is None:
-            self._journal.delivered(entry)
-        elif isinstance(error, BrokerUnreachable):
+        if isinstance(error, BrokerUnreachable):
             return  # the connection was closed on this side; the answer stays in the journal
-        else:
+        if error is not None:  # given up: the broker would refuse it again
             logger.error("%s could not give the result of %s: %s", self._device, entry.key.id, error)
-            self._journal.delivered(entry)  # given up: the broker would refuse it again
+        self._journal.delivered(entry)
+        if self._noting is None:
+            self._noting = asyncio.get_running_loop().call_later(NOTED_WITHIN, self._note)
+
+    def _note(self) -> None:
+        """Keep what was delivered. Where that fails it is delivered once more after a restart, which does no harm."""
+        self._noting = None
+        with suppress(JournalError):
+            self._journal.commit()

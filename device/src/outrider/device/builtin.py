@@ -34,12 +34,15 @@ REPORT_INTERVAL = 0.2
 class Stats(Struct, frozen=True):
     """What `stats` returns: counts since the device's process began, and what it does now.
 
-    `uptime` is in seconds, `clock` the device's Unix time. `protocol` is the MQTT version (5, or 4 for 3.1.1).
-    `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what was not answered, by reason.
+    `uptime` is in seconds, `clock` the device's Unix time. `clock_ahead` is by how many seconds it is ahead of the
+    clocks of who asks, below 0 where it is behind, null while too few have asked to tell. `protocol` is the MQTT
+    version (5, or 4 for 3.1.1). `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what was not
+    answered, by reason.
     """
 
     uptime: float
     clock: float
+    clock_ahead: float | None
     session: int
     protocol: int | None
     jobs: int

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 
 from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, InvalidDefinition, check_name
@@ -10,12 +11,16 @@ from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, InvalidDefini
 from . import builtin
 from .admission import Registration
 from .job import Job
-from .journal import Journal, MemoryJournal
+from .journal import CLOCK_TOLERANCE, Journal
+from .journal_file import Synchronous
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 SIZES: Final = (4096, 16 * 1024 * 1024)
 """Bytes that `max_size` may be: room for what stands around a result, and what a device can hold many of."""
+
+LARGEST_TOLERANCE: Final = 86_400.0
+"""Seconds that clocks may differ at most: so long a command is remembered beyond its `expires`."""
 
 _INTEGERS: Final = (-(2**63), 2**64 - 1)
 """What every encoding can carry."""
@@ -30,7 +35,10 @@ class Definition:
     :param tags: facts to choose devices by.
     :param versions: what is shown in `about`, besides outrider's and Python's.
     :param initial: the status of a new device; data commands run in `ready` only.
-    :param journal: what keeps a command from running twice; in memory by default.
+    :param journal: what keeps a command from running twice: the path of a file, by default one of the device's own
+        under `$XDG_STATE_HOME/outrider`; or a journal, as `MemoryJournal()`, which forgets with its process.
+    :param synchronous: what the journal's file survives: the end of the process (`normal`), or of the power (`full`).
+    :param clock_tolerance: seconds that its clock and those of requesters may differ.
     :param max_jobs: jobs accepted and not finished; one more is rejected as `busy`.
     :param max_threads: plain functions that run at the same time.
     :param max_size: bytes of a message, command or result; 4,096 to 16 MiB.
@@ -47,7 +55,9 @@ class Definition:
         tags: Mapping[str, str | int | float | bool] | None = None,
         versions: Mapping[str, str] | None = None,
         initial: Literal["unready", "ready"] = "unready",
-        journal: Journal | None = None,
+        journal: Journal | Path | None = None,
+        synchronous: Synchronous = "normal",
+        clock_tolerance: float = CLOCK_TOLERANCE,
         max_jobs: int = 1000,
         max_threads: int = 32,
         max_size: int = MAX_SIZE,
@@ -58,7 +68,13 @@ class Definition:
         self.tags = check_tags(tags or {})
         self.versions = {name: _check_version(name, version) for name, version in (versions or {}).items()}
         self.initial: Literal["unready", "ready"] = initial
-        self.journal: Journal = journal or MemoryJournal()
+        self.journal = journal
+        self.synchronous: Synchronous = synchronous
+        if not 0 < clock_tolerance <= LARGEST_TOLERANCE:
+            raise InvalidDefinition(
+                f"clock_tolerance cannot be {clock_tolerance!r}: give seconds above 0, up to {LARGEST_TOLERANCE:g}"
+            )
+        self.clock_tolerance = float(clock_tolerance)
         self.max_jobs = _check_limit("max_jobs", max_jobs, 1)
         self.max_threads = _check_limit("max_threads", max_threads, 1)
         self.max_size = _check_limit("max_size", max_size, *SIZES)

@@ -3,10 +3,17 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Generator
+from pathlib import Path
+
+from outrider.schema import Topics
 
 from .address import Address
 from .definition import Definition
 from .endpoint import Endpoint
+from .journal import Journal
+from .journal_file import JournalFile, default_path
+from .sqlite_journal import SqliteJournal
 
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
@@ -37,16 +44,33 @@ class Device(Definition):
         :param prefix: levels that stand before every topic.
         :returns: False if a command's function would not end and may still run.
         :raises InvalidAddress: the URL cannot be used.
+        :raises InvalidName: the prefix is not well formed.
+        :raises JournalError: its journal cannot be opened: this device runs already, or the disk is at fault.
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
-        self._endpoint = Endpoint(self, Address.parse(broker), prefix=prefix)
-        if self._stopped:
-            self._endpoint.stop()
-        try:
-            return await self._endpoint.run()
-        finally:
-            self._endpoint = None
-            self._stopped = False
+        address = Address.parse(broker)
+        with self._open_journal(Topics(prefix).prefix) as journal:
+            self._endpoint = Endpoint(self, address, journal, prefix=prefix)
+            if self._stopped:
+                self._endpoint.stop()
+            try:
+                return await self._endpoint.run()
+            finally:
+                self._endpoint = None
+                self._stopped = False
+
+    @contextlib.contextmanager
+    def _open_journal(self, prefix: str) -> Generator[Journal]:
+        """The journal, opened here and closed at the end where it was not given open."""
+        if not (self.journal is None or isinstance(self.journal, Path)):
+            yield self.journal
+            self.journal.commit()
+            return
+        path = self.journal or default_path(self.id, prefix)
+        with contextlib.closing(JournalFile(path, synchronous=self.synchronous)) as file:
+            name = f"{prefix}/{self.id}" if prefix else self.id
+            with contextlib.closing(SqliteJournal(file, name, tolerance=self.clock_tolerance)) as journal:
+                yield journal
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

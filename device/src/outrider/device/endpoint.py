@@ -33,6 +33,7 @@ from .builtin import READING, RESERVED, Controls, Stats
 from .connection import Connection, Message, Subscription
 from .definition import Definition
 from .executor import Answer, Executor
+from .journal import Journal
 from .lifecycle import Lifecycle
 from .presence import Presence
 
@@ -41,6 +42,9 @@ logger = logging.getLogger("outrider.device")
 GRACE = 0.5
 """Seconds that jobs have to end after terminate."""
 
+CATCHING_UP = 5.0
+"""Seconds after a connect in which commands may come that had to wait for it."""
+
 SESSION_EXPIRY = 7 * 86400
 """Seconds the broker keeps commands for a device that is away."""
 
@@ -48,21 +52,29 @@ SESSION_EXPIRY = 7 * 86400
 class Endpoint:
     """Serves one device over one `Connection`, from connect to terminate.
 
+    :param journal: open, and closed by whoever opened it.
     :param clock: Unix seconds.
     """
 
     def __init__(
-        self, definition: Definition, address: Address, *, prefix: str = "", clock: Callable[[], float] = time.time
+        self,
+        definition: Definition,
+        address: Address,
+        journal: Journal,
+        *,
+        prefix: str = "",
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.topics = Topics(prefix)
         self._device = definition
         self._clock = clock
-        self._journal = definition.journal
+        self._journal = journal
         self._command_decoder = Decoder(CommandMessage, max_size=definition.max_size)
         self._parse = lru_cache(maxsize=1024)(self.topics.parse)
         self._dropped: Counter[str] = Counter()
         self._began = clock()
         self._logged = float("-inf")
+        self._connected_at = float("-inf")
         self._ended = asyncio.Event()
         self._keeps_status = False
         self._failure: LocalError | None = None
@@ -77,6 +89,7 @@ class Endpoint:
             journal=self._journal,
             answer=self._give,
             clock=clock,
+            tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
             max_threads=definition.max_threads,
             max_size=definition.max_size,
@@ -126,6 +139,7 @@ class Endpoint:
         :returns: False if a command's function would not end; its thread or task may still run.
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
+        self._executor.recover()
         async with self._connection, asyncio.TaskGroup() as tasks:
             subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
             await self._ended.wait()
@@ -137,6 +151,7 @@ class Endpoint:
             if self._connection.connected:
                 self._presence.publish("terminated")
             await self._connection.disconnect(end_session=not self._keeps_status)
+            self._answers.close()
         if self._failure:
             raise self._failure
         logger.info("%s has ended, %s", self._device.id, "to come back" if self._keeps_status else "terminated")
@@ -179,6 +194,7 @@ class Endpoint:
             except Exception:
                 self._dropped["internal"] += 1
                 logger.exception("%s: a message on %s could not be handled", self._device.id, message.topic)
+        self._executor.commit()  # one for all that came together; the connection acknowledges them then
 
     def _route(self, message: Message) -> None:
         topic = self._parse(message.topic)
@@ -222,7 +238,13 @@ class Endpoint:
             else:
                 self._executor.refuse(command.id, command.command, requester, Code.UNAUTHORIZED, words, encoding)
         else:
+            self._executor.clocks.observe(command.issued, self._clock(), waited=self._may_have_waited)
             self._executor.receive(command, encoding, requester)
+
+    @property
+    def _may_have_waited(self) -> bool:
+        """Whether what comes now may have lain at the broker while this device was away."""
+        return time.monotonic() - self._connected_at < CATCHING_UP
 
     def _drop(self, reason: str, message: str) -> None:
         """Count what gets no answer, and log it, at most a line a second."""
@@ -239,6 +261,7 @@ class Endpoint:
         self._answers.give(answer)
 
     def _connected(self) -> None:
+        self._connected_at = time.monotonic()
         self._presence.publish(self._lifecycle.status)
         self._presence.publish_about()
         self._answers.repeat()
@@ -264,6 +287,7 @@ class Endpoint:
         return Stats(
             uptime=now - self._began,
             clock=now,
+            clock_ahead=self._executor.clocks.ahead,
             session=self._presence.session,
             protocol=self._connection.protocol,
             jobs=len(self._executor.running()),

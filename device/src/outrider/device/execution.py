@@ -31,6 +31,7 @@ class Execution:
         "key",
         "received",
         "seq",
+        "slot",
         "started",
         "stopped_by",
         "task",
@@ -46,6 +47,8 @@ class Execution:
         self.received = received
         self.started: float | None = None
         self.ended = False
+        self.slot = False
+        """Whether it has one of the threads."""
         self.stopped_by: Literal["", "cancel", "terminate", "timeout"] = ""
         self.seq = 0
         self.fraction: float | None = None
@@ -55,6 +58,12 @@ class Execution:
         self.job: Job | None = None
         self.task: asyncio.Task[None] | None = None
         self.accepted: asyncio.TimerHandle | None = None
+
+    def stop(self, by: Literal["cancel", "terminate", "timeout"]) -> None:
+        """Tell the function to stop; the first reason stays."""
+        self.stopped_by = self.stopped_by or by
+        if self.job:
+            self.job.cancel()
 
 
 def told(code: str, text: str) -> Error:

@@ -1,42 +1,40 @@
 """Command in, result out: dedup, readiness, bound, run, cancel. No MQTT in it.
 
 Every command that comes in leaves with exactly one final `Result`, handed to `answer`; a repeated one gets the answer
-it already has. Control commands and built-ins run at once, inside `receive`; data commands run as jobs beside it.
+it already has. Nothing runs before the journal has kept it, and no answer leaves before the journal has kept that: both
+wait for `commit`, which serves all that came together.
 """
 
 import asyncio
-import inspect
 import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from msgspec import Raw
-
 from outrider.schema import (
-    MAX_DEPTH,
     MAX_SIZE,
     Code,
     Command,
     Encoding,
     Error,
     InvalidArguments,
+    JournalError,
     Progress,
     Result,
     Status,
-    encode,
 )
-from outrider.schema.codec import check_nesting
 from outrider.schema.messages import DEFAULT_EXPIRY
 
-from .admission import Admission, Registration, Situation, is_expired
-from .execution import TEXT_LENGTH, Execution, carried, chunks, told, words_of
+from .admission import Admission, Refusal, Registration, Situation
+from .clocks import Clocks
+from .execution import TEXT_LENGTH, Execution, carried, chunks
 from .job import Job, RunningJob
-from .journal import Entry, Journal, Key, Stage, digest
-from .threads import call_from_any_thread, run_in_daemon_thread
+from .journal import CLOCK_TOLERANCE, Entry, Journal, Key, Stage, digest
+from .runner import Ending, Runner, failed
+from .threads import call_from_any_thread
 
 logger = logging.getLogger("outrider.executor")
 
@@ -45,6 +43,9 @@ ACCEPTED_AFTER = 0.1
 
 ENVELOPE_SIZE = 2048
 """Bytes of a result's message kept free for everything around its value."""
+
+RETRY = 1.0
+"""Seconds until a journal that could not be written is tried again."""
 
 
 class Answer(NamedTuple):
@@ -63,6 +64,7 @@ class Executor:
     :param status: tells the life-cycle status; only in `ready` data commands start.
     :param answer: takes what requesters shall get; called from the event loop only.
     :param clock: Unix seconds.
+    :param tolerance: seconds that clocks may differ.
     :param max_jobs: jobs accepted and not finished; one more is `busy`.
     :param max_threads: plain functions that run at the same time; further ones wait, accepted.
     """
@@ -77,34 +79,45 @@ class Executor:
         journal: Journal,
         answer: Callable[[Answer], None],
         clock: Callable[[], float] = time.time,
+        tolerance: float = CLOCK_TOLERANCE,
         max_jobs: int = 1000,
         max_threads: int = 32,
         max_size: int = MAX_SIZE,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.clocks = Clocks(tolerance)
         self._device = device
         self._commands = commands
-        self._admission = Admission(device, groups, commands, max_jobs=max_jobs)
+        self._admission = Admission(device, groups, commands, max_jobs=max_jobs, tolerance=tolerance)
         self._status = status
         self._journal = journal
         self._answer = answer
         self._clock = clock
-        self._max_value = max_size - ENVELOPE_SIZE
-        self._slots = asyncio.Semaphore(max_threads)
+        self._runner = Runner(
+            device,
+            begin=self._begin,
+            clock=clock,
+            tolerance=tolerance,
+            max_threads=max_threads,
+            max_value=max_size - ENVELOPE_SIZE,
+        )
         self._executions: dict[Key, Execution] = {}
         self._alike: Counter[str] = Counter()
+        self._prepared: list[tuple[Execution, Callable[[], None]]] = []
+        self._beginning: list[asyncio.Future[None]] = []
+        self._finished: dict[Entry, Answer] = {}
+        self._committing: asyncio.Handle | None = None
+        self._unwritten = False
 
     # What comes in
 
     def receive(self, command: Command, encoding: Encoding, requester: str) -> None:
-        """Take a command that `requester` (empty if unknown) sent; returns at once."""
+        """Take a command that `requester` (empty if unknown) sent; returns at once. It runs after `commit`."""
         now = self._clock()
         key = Key(requester, command.behalf or "", command.id or secrets.token_hex(8))
         registration = self._commands.get(command.command)
-        # Idempotent ones skip the journal: a repeat runs again, which does no harm and keeps the path short.
-        skip = registration is not None and registration.idempotent
         entry = None
-        if not skip:
+        if registration is None or registration.journaled:
             self._journal.prune(now)
             content = digest(command)
             if known := self._journal.find(key):
@@ -112,150 +125,171 @@ class Executor:
                 return
             stated = command.expires is not None
             expires = now + DEFAULT_EXPIRY if command.expires is None else command.expires
-            entry = Entry(key, content, encoding, expires=expires, stated=stated)
-        elif key in self._executions:
-            self._tell_accepted(self._executions[key])
-            return
+            entry = Entry(key, content, encoding, expires=expires, stated=stated, command=command)
         execution = Execution(key, command.command, encoding, entry, now)
-        situation = Situation(
-            now=now,
-            status=self._status(),
-            jobs=len(self._executions),
-            alike=self._alike[command.command],
-            journal_full=entry is not None and self._journal.full,
-            forgotten_until=0.0 if entry is None else self._journal.dropped_until,
-        )
-        if refusal := self._admission.refusal(command, registration, situation):
+        refusal = self._admission.refusal(command, registration, self._situation(command.command, now, entry))
+        if refusal:
             if entry and not self._journal.full:
                 self._journal.accept(entry)
-            self._end(execution, refusal.status, error=Error(refusal.code, refusal.message))
-            return
-        assert registration is not None
-        try:
-            arguments = registration.spec.arguments(command.args, encoding)
-        except InvalidArguments as error:
-            details: dict[str, object] | None = {"argument": error.argument} if error.argument else None
+            self._refuse(execution, refusal)
+        else:
+            assert registration is not None
             if entry:
                 self._journal.accept(entry)
-            self._end(execution, Status.REJECTED, error=Error(Code.INVALID_ARGUMENTS, str(error), details))
-            return
-        if entry:
-            self._journal.accept(entry)
-        if registration.spec.injected or not registration.inline:
-            execution.job = self._job(execution)
-            arguments |= dict.fromkeys(registration.spec.injected, execution.job)
-        if registration.inline:
-            self._run_inline(execution, registration, arguments)
-        else:
-            self._start(execution, registration, arguments, command)
+            self._prepare(execution, registration, command)
 
     def knows(self, command: Command, requester: str) -> bool:
         """Whether this very command came before."""
-        key = Key(requester, command.behalf or "", command.id or "")
-        return key in self._executions or self._journal.find(key) is not None
+        return self._journal.find(Key(requester, command.behalf or "", command.id or "")) is not None
 
     def refuse(self, id: str, command: str, requester: str, code: Code, message: str, encoding: Encoding) -> None:
         """Reject what never became a command that could be looked up; the journal does not learn of it."""
         execution = Execution(Key(requester, "", id), command, encoding, None, self._clock())
-        self._end(execution, Status.REJECTED, error=Error(code, message))
+        self._refuse(execution, Refusal(Status.REJECTED, code, message))
+
+    def recover(self) -> None:
+        """Take up what a restart has interrupted: run it, run it again, or end it with what is known of it."""
+        now = self._clock()
+        for entry in self._journal.unfinished():
+            command = entry.command
+            name = command.command if command else ""
+            registration = self._commands.get(name)
+            execution = Execution(entry.key, name, entry.encoding, entry, now)
+            situation = self._situation(name, now, None)
+            refusal = self._admission.refusal_after_restart(entry, registration, situation)
+            self.counts["recovered"] += 1
+            if refusal or registration is None or command is None:
+                self._refuse(execution, refusal or Refusal(Status.INTERRUPTED, "", "its journal entry is not whole"))
+            else:
+                self._prepare(execution, registration, command)
+        self.commit()
+
+    def commit(self) -> None:
+        """Let the journal keep what was noted; then let run what was received, and answer what has finished."""
+        if self._committing:
+            self._committing.cancel()
+            self._committing = None
+        prepared, self._prepared = self._prepared, []
+        beginning, self._beginning = self._beginning, []
+        finished, self._finished = self._finished, {}
+        failure = self._write()
+        for execution, launch in prepared:
+            if execution.ended:
+                continue
+            if failure and execution.entry:
+                self._journal.withdraw(execution.entry)
+                self._runner.release(execution)
+                self._refuse(execution, Refusal(Status.REJECTED, Code.BUSY, f"not taken: {failure}"))
+            else:
+                launch()
+        for written in beginning:
+            if not written.done():
+                written.set_exception(failure) if failure else written.set_result(None)
+        for answer in finished.values():
+            self._answer(answer)
+
+    def _write(self) -> JournalError | None:
+        try:
+            self._journal.commit()
+        except JournalError as error:
+            if not self._unwritten:
+                logger.error("%s takes no commands: %s", self._device, error)  # noqa: TRY400  # the words say it
+            self._unwritten = True
+            self._commit_in(RETRY)
+            return error
+        if self._unwritten:
+            logger.warning("%s takes commands again: its journal can be written", self._device)
+        self._unwritten = False
+        return None
+
+    def _commit_in(self, seconds: float) -> None:
+        if self._committing is None:
+            loop = asyncio.get_running_loop()
+            self._committing = loop.call_later(seconds, self.commit) if seconds else loop.call_soon(self.commit)
+
+    def _situation(self, command: str, now: float, entry: Entry | None) -> Situation:
+        return Situation(
+            now=now,
+            status=self._status(),
+            jobs=len(self._executions),
+            alike=self._alike[command],
+            journal_full=entry is not None and self._journal.full,
+            forgotten_until=0.0 if entry is None else self._journal.dropped_until,
+            forgotten_before=0.0 if entry is None else self._journal.forgotten_before,
+            clock=self.clocks.words,
+        )
 
     def _repeat(self, known: Entry, content: bytes, command: Command, encoding: Encoding) -> None:
         self.counts["repeated"] += 1
         if known.digest != content:
             message = f"the id {known.key.id} was used before for another command; make a new id for each"
             self.refuse(known.key.id, command.command, known.key.requester, Code.INVALID_MESSAGE, message, encoding)
+        elif known in self._finished:
+            return  # the answer waits for the next commit
         elif known.result is not None:
             self._answer(Answer(known.key.requester, known.result, known.encoding, known))
         elif execution := self._executions.get(known.key):
             self._tell_accepted(execution)
 
+    def _refuse(self, execution: Execution, refusal: Refusal) -> None:
+        self._end(execution, Ending(refusal.status, error=Error(refusal.code, refusal.message)))
+
     # Running
 
-    def _run_inline(self, execution: Execution, registration: Registration, arguments: dict[str, Any]) -> None:
-        execution.started = self._clock()
+    def _prepare(self, execution: Execution, registration: Registration, command: Command) -> None:
+        """Check the arguments, and let it run once it is kept; a control command at once."""
         try:
-            value = registration.function(**arguments)
-        except Exception as error:
-            self._failed(execution, error)
-        else:
-            self._done(execution, value)
-
-    def _start(
-        self, execution: Execution, registration: Registration, arguments: dict[str, Any], command: Command
-    ) -> None:
+            arguments = registration.spec.arguments(command.args, execution.encoding)
+        except InvalidArguments as error:
+            details: dict[str, object] | None = {"argument": error.argument} if error.argument else None
+            told = Error(Code.INVALID_ARGUMENTS, str(error), details)
+            self._end(execution, Ending(Status.REJECTED, error=told))
+            return
+        if registration.spec.injected or not registration.inline:
+            execution.job = self._job(execution)
+            arguments |= dict.fromkeys(registration.spec.injected, execution.job)
+        call = partial(registration.function, **arguments)
+        if registration.inline:
+            if execution.entry:
+                self._journal.started(execution.entry)
+                self.commit()  # also where it fails: a device whose disk is full can be stopped
+            self._run_inline(execution, call)
+            return
         bounds = [bound for bound in (command.timeout, registration.timeout) if bound is not None]
         execution.timeout = min(bounds, default=None)
         execution.expires = execution.received + DEFAULT_EXPIRY if command.expires is None else command.expires
         self._executions[execution.key] = execution
         self._alike[execution.command] += 1
+        if self._runner.reserve(execution, registration.function) and execution.entry:
+            self._journal.started(execution.entry)  # with the same commit; else `begin` does it
+        self._prepared.append((execution, partial(self._launch, execution, registration, call)))
+        self._commit_in(0)
+
+    def _run_inline(self, execution: Execution, call: Callable[[], Any]) -> None:
+        execution.started = self._clock()
+        try:
+            ending = self._runner.done(execution, call())
+        except Exception as error:
+            ending = failed(error)
+        self._end(execution, ending)
+
+    def _launch(self, execution: Execution, registration: Registration, call: Callable[[], Any]) -> None:
         loop = asyncio.get_running_loop()
-        call = partial(registration.function, **arguments)
-        run_in = self._in_loop if inspect.iscoroutinefunction(registration.function) else self._in_thread
-        running = self._run(execution, run_in, call)
+        running = self._run(execution, registration, call)
         execution.task = loop.create_task(running, name=f"{execution.command} {execution.key.id}")
         execution.accepted = loop.call_later(ACCEPTED_AFTER, self._tell_accepted, execution)
 
-    async def _run(
-        self,
-        execution: Execution,
-        run_in: Callable[[Execution, Callable[[], Any]], Awaitable[object]],
-        call: Callable[[], Any],
-    ) -> None:
-        """Turn what a function does into its result. It never raises: a job's task has nobody to tell."""
-        try:
-            value = await run_in(execution, call)
-        except BaseException as error:  # a command's SystemExit must not end the device
-            if execution.stopped_by == "timeout":
-                self._end(execution, Status.TIMED_OUT, error=Error("", self._why_stopped(execution)))
-            elif isinstance(error, asyncio.CancelledError):
-                self._end(execution, Status.CANCELLED, error=Error("", self._why_stopped(execution)))
-            else:
-                self._failed(execution, error)
-        else:
-            if execution.stopped_by == "timeout":
-                late = f"{self._why_stopped(execution)}, yet it ran on and returned"
-                self._end(execution, Status.TIMED_OUT, error=Error("", late))
-            else:
-                self._done(execution, value)
+    async def _run(self, execution: Execution, registration: Registration, call: Callable[[], Any]) -> None:
+        self._end(execution, await self._runner.run(execution, registration.function, call))
 
-    async def _in_loop(self, execution: Execution, call: Callable[[], Awaitable[object]]) -> object:
-        self._mark_started(execution)
-        async with asyncio.timeout(execution.timeout) as bound:
-            try:
-                return await call()
-            finally:
-                if bound.expired():
-                    self._stop(execution, "timeout")
-
-    async def _in_thread(self, execution: Execution, call: Callable[[], object]) -> object:
-        async with self._slots:
-            if is_expired(execution.expires, self._clock()):
-                self._end(execution, Status.EXPIRED, error=Error("", "expired while it waited for a thread"))
-                return None
-            self._mark_started(execution)
-            finished = run_in_daemon_thread(call, name=f"{execution.command} {execution.key.id}")
-            try:
-                async with asyncio.timeout(execution.timeout):
-                    return await asyncio.shield(finished)
-            except TimeoutError:
-                if finished.done():
-                    raise
-                self._stop(execution, "timeout")
-            except asyncio.CancelledError:
-                pass
-            # Nobody can kill a thread: the job keeps its slot until the function returns.
-            while not finished.done():
-                try:
-                    await asyncio.shield(finished)
-                except asyncio.CancelledError:
-                    if finished.done() or execution.ended:
-                        raise
-            return finished.result()
-
-    def _mark_started(self, execution: Execution) -> None:
-        execution.started = self._clock()
+    async def _begin(self, execution: Execution) -> None:
+        """Return when the journal has kept that a job which waited begins."""
         if execution.entry:
             self._journal.started(execution.entry)
+            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._beginning.append(written)
+            self._commit_in(0)
+            await written
 
     def _job(self, execution: Execution) -> Job:
         loop = asyncio.get_running_loop()
@@ -304,52 +338,37 @@ class Executor:
     def _tell_accepted(self, execution: Execution) -> None:
         self._progress(execution, accepted=True)
 
-    def _done(self, execution: Execution, value: object) -> None:
-        try:
-            encoded = encode(value, execution.encoding)
-            # What a requester would refuse to read must not leave as `done`. The envelope is one level itself.
-            check_nesting(encoded, execution.encoding, max_depth=MAX_DEPTH - 1)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            message = f"the value that {execution.command} returned cannot be sent: {error}"
-            self._end(execution, Status.FAILED, error=told(Code.INTERNAL, message))
-            return
-        if len(encoded) > self._max_value:
-            message = f"the result has {len(encoded):,} bytes; the limit is {self._max_value:,}: return less at once"
-            self._end(execution, Status.FAILED, error=Error(Code.TOO_LARGE, message))
-        else:
-            self._end(execution, Status.DONE, value=Raw(encoded))
-
-    def _failed(self, execution: Execution, error: BaseException) -> None:
-        logger.error("%s %s failed", execution.command, execution.key.id, exc_info=error)
-        self._end(execution, Status.FAILED, error=told(Code.ERROR, words_of(error)))
-
-    def _end(
-        self, execution: Execution, status: Status, *, value: Raw | None = None, error: Error | None = None
-    ) -> None:
+    def _end(self, execution: Execution, ending: Ending) -> None:
         """Give the final answer, once."""
         if execution.ended:
             return
         execution.ended = True
+        if ending.raised:
+            logger.error("%s %s failed", execution.command, execution.key.id, exc_info=ending.raised)
         if execution.accepted:
             execution.accepted.cancel()
         if self._executions.pop(execution.key, None):
             self._alike[execution.command] -= 1
-        self.counts[status] += 1
-        common = {} if value is None else {"value": value}
+        self.counts[ending.status] += 1
+        common = {} if ending.value is None else {"value": ending.value}
         result = Result(
             id=execution.key.id,
             device=self._device,
             command=execution.command,
-            status=status,
-            error=error,
+            status=ending.status,
+            error=ending.error,
             started=execution.started,
             finished=self._clock(),
             **common,
         )
         entry = execution.entry
+        answer = Answer(execution.key.requester, result, execution.encoding, entry)
         if entry and self._journal.find(entry.key) is entry:
             self._journal.finished(entry, result)
-        self._answer(Answer(execution.key.requester, result, execution.encoding, entry))
+            self._finished[entry] = answer
+            self._commit_in(0)
+        else:
+            self._answer(answer)
 
     # Stopping
 
@@ -359,7 +378,6 @@ class Executor:
         if execution is None:
             return False
         self._stop(execution, "cancel")
-        self._cancel_task(execution)
         return True
 
     def cancel_waiting(self) -> None:
@@ -367,7 +385,6 @@ class Executor:
         for execution in list(self._executions.values()):
             if execution.started is None:
                 self._stop(execution, "cancel")
-                self._cancel_task(execution)
 
     async def close(self, grace: float) -> bool:
         """Cancel all jobs and give each its result, within `grace` seconds.
@@ -377,39 +394,25 @@ class Executor:
         executions = list(self._executions.values())
         for execution in executions:
             self._stop(execution, "terminate")
-            self._cancel_task(execution)
         tasks = [execution.task for execution in executions if execution.task]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
         for execution in list(self._executions.values()):
             message = f"{execution.command} did not stop within {grace:g} s of terminate"
-            self._end(execution, Status.INTERRUPTED, error=Error("", message))
+            self._end(execution, Ending(Status.INTERRUPTED, error=Error("", message)))
+        self.commit()
+        if self._committing:
+            self._committing.cancel()
         return all(task.done() for task in tasks)
 
-    def _stop(self, execution: Execution, by: Literal["cancel", "terminate", "timeout"]) -> None:
-        execution.stopped_by = execution.stopped_by or by
-        if execution.job:
-            execution.job.cancel()
-
-    def _cancel_task(self, execution: Execution) -> None:
+    def _stop(self, execution: Execution, by: Literal["cancel", "terminate"]) -> None:
+        execution.stop(by)
         if execution.started is None:
             # Cancelling a task before its first step would leave its coroutine unawaited and the job unanswered.
-            self._end(execution, Status.CANCELLED, error=Error("", self._why_stopped(execution)))
+            self._runner.release(execution)
+            self._end(execution, Ending(Status.CANCELLED, error=Error("", self._runner.why_stopped(execution))))
         if execution.task:
             execution.task.cancel()
-
-    def _why_stopped(self, execution: Execution) -> str:
-        match execution.stopped_by:
-            case "timeout":
-                return f"stopped at its timeout of {execution.timeout:g} s"
-            case "terminate":
-                return f"{self._device} terminates"
-            case "cancel" if execution.started is None:
-                return "cancelled before it started"
-            case "cancel":
-                return "cancelled"
-            case _:
-                return "the command cancelled itself"
 
     # What runs
 

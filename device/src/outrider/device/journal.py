@@ -3,9 +3,10 @@
 The key is (requester, behalf, id); the same key with another content is another command under a used id. Entries
 leave only after `expires` plus the clock tolerance, and the greatest `expires` so dropped is kept: an unknown id at or
 below it is `expired`, whatever the clock says.
+
+What is noted takes effect at once, for whoever asks this journal, and is kept for good by the next `commit`.
 """
 
-import heapq
 from collections.abc import Iterable
 from enum import IntEnum
 from hashlib import blake2b
@@ -37,19 +38,34 @@ class Stage(IntEnum):
 
 
 class Entry:
-    """One command in the journal. `result` and `encoding` are those of the final answer once it is `FINISHED`."""
+    """One command in the journal.
 
-    __slots__ = ("digest", "encoding", "expires", "key", "result", "stage", "stated")
+    :ivar command: the command itself, until it is `FINISHED`: what is needed to run it after a restart.
+    :ivar result: the final answer, once it is `FINISHED`, written in `encoding`.
+    """
 
-    def __init__(self, key: Key, digest: bytes, encoding: Encoding, *, expires: float, stated: bool) -> None:
+    __slots__ = ("command", "digest", "encoding", "expires", "key", "result", "row", "stage", "stated")
+
+    def __init__(
+        self,
+        key: Key,
+        digest: bytes,
+        encoding: Encoding,
+        *,
+        expires: float,
+        stated: bool,
+        command: Command | None = None,
+    ) -> None:
         """`stated` tells that the requester itself gave `expires`."""
         self.key = key
         self.digest = digest
         self.encoding = encoding
         self.expires = expires
         self.stated = stated
+        self.command = command
         self.stage = Stage.ACCEPTED
         self.result: Result | None = None
+        self.row = 0
 
 
 class Journal(Protocol):
@@ -58,6 +74,11 @@ class Journal(Protocol):
     @property
     def dropped_until(self) -> float:
         """The greatest stated `expires` among the entries dropped so far, Unix seconds; 0 if none."""
+        ...
+
+    @property
+    def forgotten_before(self) -> float:
+        """When a journal was lost, Unix seconds: what was issued before may have run. 0 where none was."""
         ...
 
     @property
@@ -73,8 +94,12 @@ class Journal(Protocol):
         """Keep a command before it runs."""
         ...
 
+    def withdraw(self, entry: Entry) -> None:
+        """Forget a command that was accepted, could not be kept by `commit`, and does not run."""
+        ...
+
     def started(self, entry: Entry) -> None:
-        """It runs."""
+        """It runs, as soon as that is committed."""
         ...
 
     def finished(self, entry: Entry, result: Result) -> None:
@@ -85,12 +110,16 @@ class Journal(Protocol):
         """The broker has acknowledged the final answer."""
         ...
 
+    def unfinished(self) -> Iterable[Entry]:
+        """The entries without a final answer, oldest first: at the start, those that a restart has interrupted."""
+        ...
+
     def undelivered(self) -> Iterable[Entry]:
         """The entries with a final answer that the broker has not acknowledged, oldest first."""
         ...
 
     def prune(self, now: float) -> None:
-        """Drop what expired more than the clock tolerance before `now`, Unix seconds, and is delivered."""
+        """Drop what is delivered, and expired and finished more than the clock tolerance before `now`, Unix seconds."""
         ...
 
     def status(self) -> str | None:
@@ -105,95 +134,16 @@ class Journal(Protocol):
         """A session number above every one before and above `above`: at least `now` in microseconds."""
         ...
 
+    def commit(self) -> None:
+        """Keep for good all that was noted so far.
 
-class MemoryJournal:
-    """A journal that lasts as long as the process.
+        :raises JournalError: it could not be written; what was noted is tried again by the next call.
+        """
+        ...
 
-    :param max_entries: commands it keeps, `max_bytes`: bytes of their values; beyond either it is `full`.
-    """
-
-    def __init__(
-        self, *, max_entries: int = 100_000, max_bytes: int = 64 * 1024 * 1024, tolerance: float = CLOCK_TOLERANCE
-    ) -> None:
-        self.max_entries = max_entries
-        self.max_bytes = max_bytes
-        self._bytes = 0
-        self.tolerance = tolerance
-        self.dropped_until = 0.0
-        self._entries: dict[Key, Entry] = {}
-        self._by_expiry: list[tuple[float, Key]] = []
-        self._status: str | None = None
-        self._session = 0
-
-    @property
-    def full(self) -> bool:
-        """See `Journal`."""
-        return len(self._entries) >= self.max_entries or self._bytes >= self.max_bytes
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def find(self, key: Key) -> Entry | None:
-        """See `Journal`."""
-        return self._entries.get(key)
-
-    def accept(self, entry: Entry) -> None:
-        """See `Journal`."""
-        self._entries[entry.key] = entry
-        heapq.heappush(self._by_expiry, (entry.expires, entry.key))
-
-    def started(self, entry: Entry) -> None:
-        """See `Journal`."""
-        entry.stage = Stage.STARTED
-
-    def finished(self, entry: Entry, result: Result) -> None:
-        """See `Journal`."""
-        self._bytes -= _size_of(entry)
-        entry.result = result
-        entry.stage = Stage.FINISHED
-        self._bytes += _size_of(entry)
-
-    def delivered(self, entry: Entry) -> None:
-        """See `Journal`."""
-        entry.stage = Stage.DELIVERED
-
-    def undelivered(self) -> Iterable[Entry]:
-        """See `Journal`."""
-        return [entry for entry in self._entries.values() if entry.stage is Stage.FINISHED]
-
-    def prune(self, now: float) -> None:
-        """See `Journal`. One that still runs, or whose answer the broker has not, stays and is looked at again."""
-        staying: list[tuple[float, Key]] = []
-        while self._by_expiry and self._by_expiry[0][0] + self.tolerance < now:
-            due = heapq.heappop(self._by_expiry)
-            entry = self._entries[due[1]]
-            if entry.stage < Stage.DELIVERED:
-                staying.append((now, due[1]))
-                continue
-            del self._entries[due[1]]
-            self._bytes -= _size_of(entry)
-            if entry.stated:
-                self.dropped_until = max(self.dropped_until, entry.expires)
-        for again in staying:
-            heapq.heappush(self._by_expiry, again)
-
-    def status(self) -> str | None:
-        """See `Journal`."""
-        return self._status
-
-    def keep_status(self, status: str | None) -> None:
-        """See `Journal`."""
-        self._status = status
-
-    def next_session(self, now: float, above: int = 0) -> int:
-        """See `Journal`."""
-        self._session = max(self._session + 1, above + 1, int(now * 1e6))
-        return self._session
-
-
-def _size_of(entry: Entry) -> int:
-    """Bytes of the value that an entry keeps."""
-    return 0 if entry.result is None or isinstance(entry.result.value, UnsetType) else len(entry.result.value)
+    def close(self) -> None:
+        """Let go of the file, if there is one; what was not committed is tried once more."""
+        ...
 
 
 def digest(command: Command) -> bytes:

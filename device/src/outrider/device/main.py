@@ -8,12 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from outrider.schema import LocalError, OutriderError, check_name
 
 from .builtin import calculate
 from .definition import check_tags
 from .device import DEFAULT_BROKER, Device
+from .journal_file import Synchronous
+from .memory_journal import MemoryJournal
 
 EXAMPLE = """examples:
   outrider-device run lamp:lamp --broker mqtt://localhost      the object `lamp` of lamp.py
@@ -64,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--group", action="append", default=[], help="a group it is in; may be repeated")
     run.add_argument("--pool", action="append", default=[], help="a pool it is in; may be repeated")
     run.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE", help="a tag; may be repeated")
+    run.add_argument(
+        "--journal",
+        metavar="PATH|memory",
+        help="where it remembers what it ran (one of its own under $XDG_STATE_HOME/outrider/devices); memory: nowhere, "
+        "so that a command may run again after a restart",
+    )
+    run.add_argument(
+        "--synchronous",
+        choices=get_args(Synchronous),
+        help="what the journal survives: the end of the process (normal), or of the power too (full, slower)",
+    )
     run.add_argument("--max-jobs", type=int, help="jobs it takes on at once (1000); one more is `busy`")
     run.add_argument(
         "--broker",
@@ -95,6 +109,10 @@ def _device(options: argparse.Namespace) -> Device:
         if options.max_jobs < 1:
             raise UsageError(f"--max-jobs {options.max_jobs}: a device takes on at least one job")
         device.max_jobs = options.max_jobs
+    if options.journal is not None:
+        device.journal = MemoryJournal() if options.journal == "memory" else Path(options.journal)
+    if options.synchronous:
+        device.synchronous = options.synchronous
     device.groups = tuple(dict.fromkeys((*device.groups, *(check_name(name, "group") for name in options.group))))
     device.pools = tuple(dict.fromkeys((*device.pools, *(check_name(name, "pool") for name in options.pool))))
     for tag in options.tag:

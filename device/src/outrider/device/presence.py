@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
-from outrider.schema import About, Decoder, Encoding, InvalidMessage, State, Topics, encode
+from outrider.schema import About, Decoder, Encoding, InvalidMessage, JournalError, State, Topics, encode
 from outrider.schema.messages import MAX_SESSION
 
 from .connection import Message, Will
@@ -65,6 +66,8 @@ class Presence:
     def will(self) -> Will:
         """Begin a new session, and say what the broker shall publish if it ends without a word."""
         self.session = self._journal.next_session(self._clock(), above=self._foreign_session)
+        with suppress(JournalError):  # the clock makes it grow, too
+            self._journal.commit()
         return Will(self._topics.state(self._definition.id), encode(self._state("lost"), Encoding.JSON))
 
     def publish(self, status: str) -> None:

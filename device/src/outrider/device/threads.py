@@ -56,8 +56,9 @@ def run_in_daemon_thread(function: Callable[[], object], name: str) -> asyncio.F
         elif isinstance(error, asyncio.CancelledError):
             finished.cancel()
         else:
-            # A future refuses StopIteration, as it would end a coroutine silently.
-            finished.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+            # A future refuses StopIteration, and GeneratorExit would close the coroutines that await it.
+            silent = isinstance(error, StopIteration | GeneratorExit)
+            finished.set_exception(RuntimeError(repr(error)) if silent else error)
             finished.exception()  # seen, also where nobody waits any more
 
     def run() -> None:

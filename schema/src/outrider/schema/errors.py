@@ -15,6 +15,7 @@ OutriderError
 │   ├── PublishRefused          the broker refused a message
 │   ├── SubscribeRefused        the broker refused a subscription
 │   ├── QueueFull               more waits to be sent than this side keeps
+│   ├── JournalError            a device's journal that cannot be opened or written
 │   └── NoAnswer                the wait ended before the device's final answer
 └── RemoteError                 the device gave a final status other than `done`
     ├── CommandRejected         it never started; `code` says why
@@ -135,6 +136,10 @@ class SubscribeRefused(LocalError):
 
 class QueueFull(LocalError):
     """More messages wait to be sent than this side keeps."""
+
+
+class JournalError(LocalError):
+    """A device's journal that cannot be opened or written."""
 
 
 class NoAnswer(LocalError):
