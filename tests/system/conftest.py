@@ -86,7 +86,8 @@ def bench(broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> 
     processes = Processes(directory)
     prefix = f"bench-{secrets.token_hex(5)}"
     try:
-        process = run_device(processes, WORKBENCH, address=broker.address, prefix=prefix)
+        journal = ("--journal", str(directory / "bench.sqlite"))
+        process = run_device(processes, WORKBENCH, *journal, address=broker.address, prefix=prefix)
         yield RunningDevice("bench", prefix, broker, process)
         assert process.running, f"the device ended\n{process}"
     finally:

@@ -117,7 +117,7 @@ async def test_device_whose_client_id_is_taken_over_comes_back(lamp: Outsider, c
 
 async def test_two_devices_with_one_id_do_not_flood_the_broker(lamp: Outsider, launch: Launch) -> None:
     count = len(lamp.peer.messages)
-    second = launch(WORKBENCH, id=lamp.device.id)
+    second = launch(WORKBENCH, "--journal", "memory", id=lamp.device.id)  # else it would not start
     await second.process.wait_for("connected", errors=True)
     seconds = 2
     await lamp.peer.wait_for(lambda _: len(lamp.states(after=count)) >= 2)

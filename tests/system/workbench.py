@@ -53,6 +53,12 @@ async def mark_after(path: str, seconds: float) -> str:
     return "ran"
 
 
+@bench.command(idempotent=True)
+async def mark_again(path: str, seconds: float) -> str:
+    """As `mark_after`; it may be run again after a restart."""
+    return await mark_after(path, seconds)
+
+
 def hold(job: Job, seconds: float) -> str:
     """A plain function that takes some seconds and heeds cancel."""
     end = time.monotonic() + seconds

@@ -36,8 +36,8 @@ class Stats(Struct, frozen=True):
 
     `uptime` is in seconds, `clock` the device's Unix time. `clock_ahead` is by how many seconds it is ahead of the
     clocks of who asks, below 0 where it is behind, null while too few have asked to tell. `protocol` is the MQTT
-    version (5, or 4 for 3.1.1). `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what was not
-    answered, by reason.
+    version (5, or 4 for 3.1.1). `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what
+    was not answered, by reason.
     """
 
     uptime: float
