@@ -155,9 +155,9 @@ def _mark(name: str) -> str:
 
 @contextlib.asynccontextmanager
 async def _device(broker: BrokerProcess) -> AsyncGenerator[asyncio.subprocess.Process]:
-    arguments = ("-m", "outrider.device.main", "run", "--id", "lamp-1", "--broker", broker.address)
+    typed = f"-m outrider.device.main run --id lamp-1 --journal memory --broker {broker.address}"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        sys.executable, *typed.split(), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         yield process

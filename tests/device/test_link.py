@@ -349,6 +349,22 @@ async def test_silent_broker_is_given_up_after_the_keepalive() -> None:
     assert reasons[0] == "no answer to a ping within 1 s"
 
 
+async def test_half_open_connection_is_given_up_when_an_acknowledgement_is_overdue() -> None:
+    reasons: list[str] = []
+
+    async def swallow(wire: Wire) -> None:
+        await wire.accept()
+        await wire.expect(Kind.PUBLISH)
+
+    async with (
+        scripted(swallow, acknowledge_all) as port,
+        Connection(at(port), client_id="c", receive=ignore, keepalive=4, on_disconnect=reasons.append) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await connection.publish("t", b"x")
+    assert reasons == ["nothing was heard for 2 s though answers are due: the connection is half open"]
+
+
 async def test_quiet_connection_is_kept_by_pings() -> None:
     pings = 0
 

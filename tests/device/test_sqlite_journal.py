@@ -6,7 +6,7 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def result(of: Entry, finished: float = 1.0) -> Result:
 
 
 @contextlib.contextmanager
-def opened(path: Path, device: str = "lamp-1") -> Iterator[SqliteJournal]:
+def opened(path: Path, device: str = "lamp-1") -> Generator[SqliteJournal]:
     """The journal as a device's process has it; leaving it is a crash, as nothing is committed then."""
     file = JournalFile(path)
     try:
@@ -183,7 +183,7 @@ def noise(path: Path) -> None:
 
 @pytest.mark.parametrize("make", [damaged_in_the_middle, foreign, noise])
 def test_broken_or_foreign_file_is_set_aside_and_reported(
-    path: Path, make: "type[object]", caplog: pytest.LogCaptureFixture
+    path: Path, make: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     make(path)
     with caplog.at_level(logging.ERROR), opened(path) as journal:

@@ -24,7 +24,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from msgspec import Meta, Struct
 
-from outrider.device import Address, Connection, Device, Job, Message, Subscription, Will, calculate
+from outrider.device import Address, Connection, Device, Job, MemoryJournal, Message, Subscription, Will, calculate
 from outrider.schema import ALL, About, Encoding, LocalError, State, Topics, digest_of, encode
 
 from .fleet import Fleet
@@ -230,6 +230,7 @@ class Simulation:
             tags=population.tags_of(position),
             versions={"simulator": "1"},
             initial="ready" if population.ready else "unready",
+            journal=MemoryJournal(),  # what it simulates does not outlive it
         )
         chance = random.Random(f"{population.seed} {id}")
 

@@ -14,6 +14,7 @@ from .endpoint import Endpoint
 from .journal import Journal
 from .journal_file import JournalFile, default_path
 from .sqlite_journal import SqliteJournal
+from .watchdog import watch_loop
 
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
@@ -96,9 +97,10 @@ class Device(Definition):
             self._endpoint.crash()
 
     async def serve_until_signal(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
-        """`serve`, with SIGTERM and SIGINT ending it cleanly."""
+        """`serve`, with SIGTERM and SIGINT ending it cleanly, and a watch on the event loop that says what blocks."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError):  # not on Windows
                 loop.add_signal_handler(number, self.stop)
-        return await self.serve(broker, prefix=prefix)
+        with watch_loop(self.id):
+            return await self.serve(broker, prefix=prefix)

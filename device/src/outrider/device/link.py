@@ -135,6 +135,7 @@ class Link:
         self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._writing = False
+        self._due_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -175,6 +176,8 @@ class Link:
         while True:
             info = self._client.publish(topic, payload, 1, retain, options)
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in use: take the next
+                if self._due_since is None:
+                    self._due_since = monotonic()
                 return info.mid
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> list[str | None]:
@@ -297,6 +300,7 @@ class Link:
             return
         client = self._client
         began = monotonic()
+        self._due_since = began if client.unanswered else None
         try:
             while self._socket.pending():
                 if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -338,6 +342,11 @@ class Link:
 
     def _tick(self) -> None:
         self._client.loop_misc()
+        limit = self._settings.keepalive / 2
+        if limit and self._due_since is not None and monotonic() - self._due_since > limit:
+            # A path that swallows everything shows on TCP's level after minutes only, and a ping is due when idle.
+            self._lose(Loss(f"nothing was heard for {limit:g} s though answers are due: the connection is half open"))
+            self._socket.abort()
         if not self.lost.done():
             self._timer = self._loop.call_later(min(5.0, self._settings.keepalive / 4 or 5.0), self._tick)
 

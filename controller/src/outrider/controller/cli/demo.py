@@ -173,7 +173,13 @@ class _Stage:
         self._logs = logs
         self._output = output
         # An empty prefix, in case that the user's configuration has one: the devices would not know of it.
-        self._environment = {**os.environ, "OUTRIDER_BROKER": broker.address, "OUTRIDER_PREFIX": ""}
+        # The journals are the demo's own: another lamp-1 may run on this machine.
+        self._environment = {
+            **os.environ,
+            "OUTRIDER_BROKER": broker.address,
+            "OUTRIDER_PREFIX": "",
+            "XDG_STATE_HOME": str(logs),
+        }
         self._guards: dict[str, asyncio.subprocess.Process] = {}
         self._pids: dict[str, int] = {}
 
