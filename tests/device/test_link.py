@@ -356,8 +356,12 @@ async def test_half_open_connection_is_given_up_when_an_acknowledgement_is_overd
         await wire.accept()
         await wire.expect(Kind.PUBLISH)
 
+    async def answer(wire: Wire) -> None:
+        await wire.accept()
+        await acknowledge_all(wire)
+
     async with (
-        scripted(swallow, acknowledge_all) as port,
+        scripted(swallow, answer) as port,
         Connection(at(port), client_id="c", receive=ignore, keepalive=4, on_disconnect=reasons.append) as connection,
         asyncio.timeout(LIMIT),
     ):
