@@ -77,7 +77,7 @@ class JournalFile:
 
     def failed(self, error: sqlite3.Error) -> JournalError:
         """What a failed write means, in words."""
-        return JournalError(f"the journal {self.path} cannot be written: {error}. {_FULL}")
+        return JournalError(f"the journal {self.path} cannot be written: {str(error).rstrip('.')}. {_FULL}")
 
     def _opened(self) -> sqlite3.Connection:
         try:
