@@ -148,9 +148,15 @@ async def test_publish_duplicated_to_the_broker_is_taken_and_acknowledged_once(
         proxy.add(Duplicate(direction="to_broker", as_new=as_new, count=1))
         for payload in (b"1", b"2", b"3"):
             await peer.publish(f"{prefix}/t", payload, qos=qos)
-        # rumqttd takes a QoS 2 packet that is sent again for another one, against MQTT 5.0, 4.3.3.
-        once = qos == 2 and not as_new and broker.kind != "embedded"
-        assert await inbox.until(3 if once else 4) == ([b"1", b"2", b"3"] if once else [b"1", b"1", b"2", b"3"])
+        if as_new or qos < 2:
+            expected = [b"1", b"1", b"2", b"3"]
+        elif broker.kind == "embedded":
+            # rumqttd takes a QoS 2 packet that is sent again for another one, against MQTT 5.0, 4.3.3, and with each
+            # PUBREL passes on the oldest.
+            expected = [b"1", b"1", b"2"]
+        else:
+            expected = [b"1", b"2", b"3"]
+        assert await inbox.until(len(expected)) == expected
         if qos:
             await proxy.seen("PUBREC" if qos == 2 else "PUBACK", direction="to_client", action="absorbed")
         (event,) = await proxy.seen("PUBLISH", action="duplicated")

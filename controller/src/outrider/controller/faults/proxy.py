@@ -12,6 +12,7 @@ Not for several event loops: everything is called in the one that it runs in.
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -446,7 +447,8 @@ def _no_delay(ends: Ends) -> None:
 
 
 def _reason(error: OSError | TimeoutError) -> str:
-    return "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+    # asyncio puts words of its own, with the address again, where the system's belong.
+    return os.strerror(error.errno) if error.errno else str(error) or "no answer"
 
 
 def _shown(match: Match) -> str:
