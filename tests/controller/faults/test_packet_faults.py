@@ -204,6 +204,18 @@ async def test_result_arrives_before_the_puback_of_its_command_where_that_is_hel
         assert proxy.held == 0
 
 
+async def test_hold_that_is_undone_lets_go_what_it_held(broker: BrokerUnderTest, prefix: str) -> None:
+    async with proxied(broker) as proxy, connected(proxy.address, prefix) as connection:
+        undo = proxy.do(Hold(packet="PUBLISH"))
+        assert undo is not None
+        future = connection.publish(f"{prefix}/t", b"x")
+        await proxy.seen("PUBLISH", action="held")
+        undo()
+        async with asyncio.timeout(LIMIT):
+            await future
+        assert len(proxy.rules) == 0
+
+
 async def test_what_is_held_is_lost_with_its_connection(broker: BrokerUnderTest, prefix: str) -> None:
     async with proxied(broker) as proxy, connected(proxy.address, prefix) as connection:
         proxy.add(Hold(packet="PUBLISH", count=1))

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -123,7 +124,8 @@ class Log:
 
     def find(self, match: Match, action: Action = "passed", *, since: int = 0) -> list[Event]:
         """The events that fit, of those that are kept and have a number above `since`."""
-        return [each for each in self._events if each.number > since and each.action == action and each.fits(match)]
+        newer = takewhile(lambda event: event.number > since, reversed(self._events))
+        return [each for each in newer if each.action == action and each.fits(match)][::-1]
 
     async def change(self) -> None:
         """Return at the next event."""

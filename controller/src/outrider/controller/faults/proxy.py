@@ -27,7 +27,7 @@ from .commands import Command, CutNow, Door, HalfOpenNow, Heal, NewConnections, 
 from .log import KEPT, Action, Event, Log
 from .packets import DIRECTIONS, Direction, Packet
 from .relay import Ends, Note, Relay
-from .rules import Match, Rule, Rules
+from .rules import Hold, Match, Rule, Rules
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -213,11 +213,11 @@ class FaultProxy:
         self.new_connections("open")
 
     def do(self, command: Command) -> Callable[[], None] | None:
-        """Do what a command says, and return what undoes it; None where nothing can.
-
-        Undoing a rule lets it act no more; what it holds stays held.
-        """
+        """Do what a command says, and return what undoes it; None where nothing can."""
         match command:
+            case Hold():
+                self.add(command)
+                return lambda: self._let_go(command)
             case Rule():
                 self.add(command)
                 return lambda: self.rules.remove(command)
@@ -237,6 +237,10 @@ class FaultProxy:
             case Heal():
                 self.heal()
         return None
+
+    def _let_go(self, hold: Hold) -> None:
+        self.rules.remove(hold)
+        self.release(hold)
 
     # What was seen
 
@@ -260,12 +264,16 @@ class FaultProxy:
         :raises NotSeen: not so many came in time; it says what did happen.
         """
         match = Match(packet=packet, direction=direction, topic=topic, client=client, contains=contains)
+        found: list[Event] = []
         try:
             async with asyncio.timeout(timeout):
-                while len(found := self.log.find(match, action, since=since)) < count:
+                while True:
+                    found += self.log.find(match, action, since=since)
+                    since = self.log.last
+                    if len(found) >= count:
+                        break
                     await self.log.change()
         except TimeoutError:
-            found = self.log.find(match, action, since=since)
             raise NotSeen(
                 f"{count} {action} of {_shown(match)} expected within {timeout:g} s, {len(found)} seen. "
                 "The last events:\n" + "\n".join(f"  {event}" for event in list(self.log)[-10:])

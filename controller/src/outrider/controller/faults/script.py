@@ -76,7 +76,7 @@ async def play(
 ) -> None:
     """Do all that the steps say, each at its time; return when nothing is left to do.
 
-    :param told: called with each step that was taken, and whether it was undone.
+    :param told: called with each step before it is taken, and whether it is to be undone.
     :param now: seconds of a clock that never goes back, and `sleep` waits for it: a `ManualClock` has both.
     """
     undoing: dict[int, Callable[[], None] | None] = {}
@@ -85,8 +85,8 @@ async def play(
         if (pause := began + due.time - now()) > 0:
             await sleep(pause)
         step = steps[due.place]
+        told(step, due.undo)
         if not due.undo:
             undoing[due.place] = proxy.do(step.command)
         elif undo := undoing.pop(due.place, None):
             undo()
-        told(step, due.undo)
