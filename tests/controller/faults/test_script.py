@@ -40,6 +40,8 @@ LINES: dict[str, Command] = {
     "DROP PUBACK to client 50%": Drop(packet="PUBACK", direction="to_client", chance=0.5),
     "drop PUBLISH topic devices/+/cmd skip 2 1": Drop(packet="PUBLISH", topic="devices/+/cmd", skip=2, count=1),
     'drop contains "two words" client lamp-*': Drop(contains=b"two words", client="lamp-*"),
+    "drop topic '#' 1": Drop(topic="#", count=1),
+    """drop contains '"c1"' """.strip(): Drop(contains=b'"c1"'),
     "delay 200ms": Delay(seconds=0.2),
     "delay 10ms..2s to broker": Delay(seconds=0.01, most=2.0, direction="to_broker"),
     "duplicate PUBLISH": Duplicate(packet="PUBLISH"),

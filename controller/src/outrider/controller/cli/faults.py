@@ -55,9 +55,7 @@ class NoScript(LocalError):
 def faults(
     script: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[SCRIPT]", help="A file of lines as 'at 10s cut'; - is standard input.", dir_okay=False
-        ),
+        typer.Argument(metavar="SCRIPT", help="A file of lines as 'at 10s cut'; - is standard input.", dir_okay=False),
     ] = None,
     broker: BrokerOption = None,
     listen: Annotated[

@@ -29,7 +29,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SIZES: Final = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1_000_000, "mib": 1_048_576}
 _DURATION: Final = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?|\.\d{{1,9}})({'|'.join(_UNITS)})", re.IGNORECASE)
 _RATE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(b|kb|kib|mb|mib|)(?:/s)?", re.IGNORECASE)
-_WORD: Final = re.compile(r'"([^"]*)"|[^\s"#]\S*')
+_WORD: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>.*?)(?P=quote)|[^\s"'#]\S*""")
 
 _MATCH: Final = ("PACKET", "to", "topic", "client", "contains")
 _RULE: Final = (*_MATCH, "N", "skip", "P%")
@@ -279,7 +279,7 @@ class _Words:
             raise self.error(f"the line ends; expected {what}")
         match = self._found[self._at]
         self._at += 1
-        return match[0] if match[1] is None else match[1]
+        return match[0] if match["quoted"] is None else match["quoted"]
 
     def duration(self) -> float:
         place, word = self.place, self.text("a time, as 5s or 200ms")
