@@ -2,6 +2,7 @@
 
 from .address import Address
 from .builtin import RESERVED, Stats, calculate, ping
+from .clock import ManualClock
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
 from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invocation, Invoker, Reply, error_of
@@ -27,6 +28,7 @@ __all__ = [
     "Journal",
     "JournalFile",
     "Key",
+    "ManualClock",
     "MemoryJournal",
     "Message",
     "Reply",

@@ -15,6 +15,7 @@ from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
 from .exits import USAGE, exit_code
+from .faults import faults
 from .forget import forget
 from .jobs import jobs
 from .output import messages_console, printable
@@ -43,6 +44,7 @@ app.command()(repl)
 app.command()(demo)
 app.command()(simulate)
 app.command()(forget)
+app.command()(faults)
 
 
 def _version(asked: bool) -> None:
