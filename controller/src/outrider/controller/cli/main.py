@@ -10,6 +10,7 @@ from rich.text import Text
 
 from outrider.schema import OutriderError
 
+from .asyncapi import asyncapi
 from .broker import broker
 from .cancel import cancel
 from .demo import demo
@@ -43,6 +44,7 @@ app.command()(repl)
 app.command()(demo)
 app.command()(simulate)
 app.command()(forget)
+app.command()(asyncapi)
 
 
 def _version(asked: bool) -> None:
