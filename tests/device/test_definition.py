@@ -159,6 +159,7 @@ def test_public_names_of_the_package() -> None:
             "Track",
             "Will",
             "calculate",
+            "common_commands",
             "error_of",
             "ping",
             "run_in_daemon_thread",

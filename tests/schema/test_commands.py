@@ -225,7 +225,7 @@ def test_schema_help_and_parameters_come_from_the_function() -> None:
     assert SPEC.arguments_schema["properties"] == {
         "x": {"type": "number", "minimum": 0},
         "msg": {"type": "string", "default": "hi"},
-        "tags": {"type": "array", "items": {"type": "string"}},
+        "tags": {"type": "array", "items": {"type": "string"}, "default": ["a"]},
     }
 
 

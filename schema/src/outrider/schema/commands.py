@@ -11,6 +11,7 @@ import math
 import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Final
@@ -80,7 +81,7 @@ class CommandSpec:
         self.injected: Mapping[str, type] = injected
         try:
             self._arguments = _Arguments(self.name, fields, self.positional)
-            self.arguments_schema = _flat_schema(self._arguments.named_type)
+            self.arguments_schema = _with_defaults(_flat_schema(self._arguments.named_type), fields)
             self.result_schema = _flat_schema(hints.get("return", typing.Any), schema_hook=_anything)
         except (TypeError, ValueError) as error:
             where, why = _culprit([*fields, ("return", hints.get("return", typing.Any), NODEFAULT)], error)
@@ -196,6 +197,16 @@ def _safe_default(default: object) -> object:
     ):
         return msgspec.field(default_factory=partial(copy.copy, default))
     return default
+
+
+def _with_defaults(schema: dict[str, Any], fields: Iterable[tuple[str, object, object]]) -> dict[str, object]:
+    """The schema with those defaults that are made anew for each call, which msgspec leaves out."""
+    for name, _, default in fields:
+        factory = getattr(default, "default_factory", None)
+        if isinstance(factory, partial):
+            with suppress(TypeError):  # nothing that JSON can say
+                schema["properties"][name]["default"] = msgspec.to_builtins(factory())
+    return schema
 
 
 def _flat_schema(annotation: object, schema_hook: Callable[[type], dict[str, Any]] | None = None) -> dict[str, object]:

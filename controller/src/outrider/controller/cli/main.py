@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from outrider.schema import OutriderError
 
+from .asyncapi import asyncapi
 from .broker import broker
 from .cancel import cancel
 from .demo import demo
@@ -64,6 +65,7 @@ app.command()(repl)
 app.command()(demo)
 app.command()(simulate)
 app.command()(forget)
+app.command()(asyncapi)
 
 
 def _version(asked: bool) -> None:
