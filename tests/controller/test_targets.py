@@ -25,7 +25,7 @@ from outrider.controller.selection import (
     compare,
     equals,
 )
-from outrider.controller.targets import Targets, parse, require_seen, resolve, sample, terms
+from outrider.controller.targets import Targets, parse, require_seen, resolve, sample
 from outrider.schema import State, UnknownTarget
 
 
@@ -256,20 +256,6 @@ def test_sample_is_of_the_devices_and_the_same_for_a_seed() -> None:
     assert one.group is None
     assert {sample(targets, Share.parse("1"), seed=n).devices for n in range(50)} == {(id,) for id in targets.devices}
     assert sample(targets, Share.parse("99"), seed=1).devices == targets.devices
-
-
-def test_terms_are_the_words_of_this_fleet() -> None:
-    found = {term.text: term.help for term in terms(HOUSE)}
-    assert found["lamp-10"] == "unready"
-    assert found["@kitchen"] == "group of 3"
-    assert found["any:words"] == "any one of 1"
-    assert found["is:terminated"] == "1 devices"
-    assert found["room=kitchen"] == "tag of 3"
-    assert found["smart=true"] == "tag of 1"
-    assert found['name="two words"'] == "tag of 1"
-    assert found["all"] == "4 devices"
-    for text in found:
-        assert resolve(text, HOUSE).devices
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,8}", fullmatch=True)

@@ -113,6 +113,19 @@ def read(text: str) -> Selection:
     return _Reader(text).selection(tree)
 
 
+def accepted_after(text: str) -> "tuple[list[Token], frozenset[str]] | None":
+    """The tokens of a target's beginning, and the names of those that may come next; None where it cannot be read."""
+    from lark.exceptions import UnexpectedInput
+
+    reading = _parser().parse_interactive(text)  # pyright: ignore[reportUnknownMemberType]
+    try:
+        tokens = list(reading.iter_parse())
+    except UnexpectedInput:
+        return None
+    accepts: set[str] = reading.accepts()  # type: ignore[no-untyped-call]  # lark leaves it untyped
+    return tokens, frozenset(accepts)
+
+
 @lru_cache(maxsize=1)
 def _parser() -> "Lark":
     # Here, not above: reading a grammar takes some ten milliseconds, which a program without targets need not wait for.

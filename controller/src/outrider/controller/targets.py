@@ -4,19 +4,17 @@ The grammar is in `grammar`, its meaning in `selection`; here it meets the state
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from outrider.schema import ALL, State, UnknownTarget
 
 from .grammar import TargetSyntax, read
 from .plan import Share
-from .selection import All, Compare, Glob, Group, Id, In, Is, Pool, Scope, Selection, parts_of
+from .selection import All, Compare, Glob, Group, In, Is, Pool, Scope, Selection, parts_of, typed
 from .suggestions import nearest
 
-__all__ = ["Target", "TargetSyntax", "Targets", "Term", "parse", "require_seen", "resolve", "sample", "terms"]
-
-T = TypeVar("T", str, tuple[str, str])
+__all__ = ["Target", "TargetSyntax", "Targets", "parse", "require_seen", "resolve", "sample"]
 
 Target = Selection
 """A target that has been read."""
@@ -91,41 +89,6 @@ def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
     return targets._replace(devices=devices, group=None, gone=targets.gone & chosen, unseen=targets.unseen & chosen)
 
 
-class Term(NamedTuple):
-    """A word that a target may be made of, and what it means."""
-
-    text: str
-    help: str
-
-
-def terms(states: Mapping[str, State]) -> Iterator[Term]:
-    """The words that mean something in this fleet, for completion: devices, groups, pools, statuses, tags, all."""
-    present = {id: state for id, state in states.items() if state.status != "terminated"}
-    for id in sorted(states):
-        yield Term(str(Id(id)), states[id].status)
-    for group, count in _counted(name for state in present.values() for name in state.groups):
-        yield Term(f"@{group}", f"group of {count}")
-    yield Term(ALL, f"{len(present)} devices")
-    for pool, count in _counted(name for state in present.values() for name in state.pools):
-        yield Term(f"any:{pool}", f"any one of {count}")
-    for status, count in _counted(state.status for state in states.values()):
-        yield Term(f"is:{status}", f"{count} devices")
-    pairs = ((key, _typed(value)) for state in present.values() for key, value in state.tags.items())
-    for (key, value), count in _counted(pairs):
-        yield Term(str(Compare(key, "=", value)), f"tag of {count}")
-
-
-def _counted(things: Iterable[T]) -> list[tuple[T, int]]:
-    counts: dict[T, int] = {}
-    for each in things:
-        counts[each] = counts.get(each, 0) + 1
-    return sorted(counts.items())
-
-
-def _typed(tag: str | float | bool) -> str:
-    return ("true" if tag else "false") if isinstance(tag, bool) else str(tag)
-
-
 def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
     """Why a target stands for no device, and what there is instead."""
     present = {id: state for id, state in states.items() if state.status != "terminated"}
@@ -147,7 +110,7 @@ def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
 
 
 def _known_of(key: str, present: Mapping[str, State]) -> str:
-    values = {_typed(state.tags[key]) for state in present.values() if key in state.tags}
+    values = {typed(state.tags[key]) for state in present.values() if key in state.tags}
     if not values:
         return f"; none has a tag {key}{nearest(key, {tag for state in present.values() for tag in state.tags})}"
     some = sorted(values)
