@@ -91,4 +91,3 @@ async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: f
     if not findings.outcomes and not unheard:
         raise nobody_runs(cancellation, fleet.requester)
     return findings.ended and not unheard
-

@@ -1,4 +1,4 @@
-"""What the devices of a target can do, as far as they have told: for whoever may wait for it, and at once for who may not."""
+"""What the devices of a target can do: for whoever may wait for it, and at once for who may not."""
 
 import asyncio
 import time

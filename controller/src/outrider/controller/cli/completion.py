@@ -72,6 +72,8 @@ class LineCompleter(Completer):
     async def _known(self, target: str | None) -> Mapping[str, CommandAbout]:
         if target is None:
             return {}
+        if known := self._session.catalogue.known(target):
+            return known
         try:
             return await self._session.catalogue.commands(target)
         except LocalError:
@@ -97,7 +99,9 @@ class LineCompleter(Completer):
         tags = {str(tag): f"{sent.target} {sent.text}" for tag, sent in self._session.in_flight.items()}
         if at.beginning.isdigit() and any(tag.startswith(at.beginning) for tag in tags):
             return tags
-        return tags | await self._session.running()
+        ours = {sent.dispatch.id for sent in self._session.in_flight.values()}
+        running = await self._session.running()
+        return {**tags, **{id: words for id, words in running.items() if id not in ours}}
 
     def _arguments(self, at: Typed, command: CommandAbout | None) -> list[Completion]:
         """Names that are still free, or the values of the argument at the cursor where these can be listed."""
@@ -131,7 +135,7 @@ class LineCompleter(Completer):
                 return dict.fromkeys(sorted({pool for state in states for pool in state.pools}), "pool")
             case "id":  # as cancel and result have it
                 ids = {sent.dispatch.id: f"[{sent.tag}] {sent.text}" for sent in self._session.in_flight.values()}
-                return self._session.jobs | ids
+                return {**self._session.jobs, **ids}
             case _:
                 return {}
 

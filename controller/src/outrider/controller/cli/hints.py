@@ -16,7 +16,7 @@ from .findings import counted, named
 from .schemas import Schema
 from .terminal import json_text, printable
 from .typed import Place, Typed
-from .words import OWN_WORDS
+from .words import OWN_WORDS, TERMINATE
 
 LONGEST: Final = 10_000
 """Characters of arguments that are checked while they are typed."""
@@ -66,7 +66,10 @@ def _of_command(name: str, commands: Mapping[str, CommandAbout]) -> Lines:
         if len(meant) != 1:
             return []
         (name,) = meant
-    return [_usage(name, commands[name])]
+    lines = [_usage(name, commands[name])]
+    if name == TERMINATE:
+        lines.append([("class:warning", "ends the devices in use; to leave the REPL: quit")])
+    return lines
 
 
 def _of_target(text: str, states: Mapping[str, State]) -> Lines:

@@ -34,7 +34,7 @@ from .terminal import printable, results_console, show
 from .toolbar import message, toolbar
 from .typed import typed
 from .watch import look, watching
-from .words import Leave
+from .words import Declined, Leave
 
 HELD: Final = 2_000
 """Lines and tables that are kept to be shown after `watch`."""
@@ -62,6 +62,7 @@ _STYLE: Final = Style.from_dict(
         "current": "ansicyan bold underline",
         "help": "ansibrightblack",
         "fault": "ansired",
+        "warning": "ansiyellow",
     }
 )
 
@@ -135,6 +136,8 @@ class Prompt:
                     tag = max(session.in_flight, default=None)
                     cancel = "" if tag is None else f"; cancel {tag} ends the command [{tag}] on its device"
                     self._notice(f"Ctrl-D or exit leaves{cancel}", "")
+            except Declined as error:
+                self._notice(str(error), "yellow")
             except OutriderError as error:
                 self._notice(f"error: {error}", "red")
             except asyncio.CancelledError:
@@ -262,6 +265,10 @@ def _logged(notice: Callable[[str, str], None]) -> Generator[None]:
         logger.removeHandler(handler)
 
 
+def _ignored(event: KeyPressEvent) -> None:
+    """Any other key."""
+
+
 async def _yes(question: str) -> bool:
     """Ask, and wait for y; everything else that ends a question is a no."""
     bindings = KeyBindings()
@@ -271,7 +278,7 @@ async def _yes(question: str) -> bool:
 
     for key in ("y", "Y", "n", "N", "enter", "escape", "c-d"):
         bindings.add(key, eager=True)(answer)
-    bindings.add("<any>")(lambda event: None)
+    bindings.add("<any>")(_ignored)
     asking: PromptSession[str] = PromptSession(key_bindings=bindings)
     try:
         return await asking.prompt_async(question, handle_sigint=False) in ("y", "Y")

@@ -38,14 +38,17 @@ async def show_jobs(fleet: Fleet, target: str | None, show: Show, say: Say) -> J
     return found
 
 
-async def show_results(fleet: Fleet, id: str | None, show: Show, say: Say) -> bool:
+async def show_results(fleet: Fleet, id: str | None, show: Show, say: Say, *, most: int | None = None) -> bool:
     """Show what became of a command, or the last results; whether all of it was done.
 
+    :param most: how many of the last results.
     :raises NothingKnown: no device and no result on the broker knows of it.
     """
     if id is None:
         if standing := await inquiries.last_results(fleet):
-            show(results_table(standing, everyone=False))
+            show(results_table(standing[:most], everyone=False))
+            if most is not None and len(standing) > most:
+                say(_dim(f"and {len(standing) - most} before these; all of them: outrider results"))
         else:
             say(_dim(no_result_words(fleet.requester)))
         return True

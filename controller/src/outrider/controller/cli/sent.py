@@ -15,8 +15,11 @@ from outrider.schema import OutriderError, Progress, Result, Status
 from .output import reply_line, summary_line
 from .terminal import printable
 
-SHOWN: Final = 10_000
+SHOWN: Final = 4_000
 """Characters that are shown at a terminal of one answer; `outrider results` has all of it."""
+
+PASSED: Final = 3
+"""Members of a pool that are shown refusing a command, before one takes it."""
 
 
 @dataclass(slots=True)
@@ -102,12 +105,14 @@ async def follow(
     passed = 0
     try:
         async for reply in dispatch:
-            for result in dispatch.passed[passed:]:
+            for result in dispatch.passed[passed:PASSED]:
                 line = reply_line(Reply(result.device, result), show_device=True)
                 if line is not None:
                     show_tagged(line.append("  (another member was asked)", style="dim"))
             passed = len(dispatch.passed)
             take(reply)
+        if passed > PASSED:
+            show_tagged(Text(f"{passed - PASSED} more members did not take it", style="dim"))
         if tagged and len(dispatch.outcomes) > 1:
             show_tagged(summary_line(dispatch.outcomes))
         ended(sent)

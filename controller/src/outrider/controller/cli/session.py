@@ -35,7 +35,7 @@ from .sending import arguments as read_arguments
 from .sent import Question, Sent, follow
 from .terminal import printable
 from .watch import look
-from .words import OWN_WORDS, TERMINATE, Leave, UsageError, at_most, unknown_command, without_target
+from .words import OWN_WORDS, TERMINATE, Declined, Leave, UsageError, at_most, unknown_command, without_target
 
 FEW: Final = 200
 """Devices that are asked for their jobs where completion needs the ids."""
@@ -45,6 +45,9 @@ JOBS_WAIT: Final = 1.0
 
 ASK_AGAIN: Final = 5.0
 """Seconds after which they are asked again."""
+
+SHOWN: Final = 30
+"""Last results that are shown at a terminal, where the newest are to be seen."""
 
 KEPT: Final = 1000
 """Commands whose ids are remembered by their tags."""
@@ -139,9 +142,10 @@ class Session:
     def close(self) -> None:
         """Wait for no more answers; the devices go on."""
         self.catalogue.close()
-        for each in (*self._awaited.values(), *self._asked):
-            if each.task:
-                each.task.cancel()
+        tasks = [*(sent.task for sent in self._awaited.values()), *(question.task for question in self._asked)]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
 
     @property
     def states(self) -> Sequence[State]:
@@ -247,7 +251,8 @@ class Session:
 
     def _ask_results(self, what: str | None = None) -> Question:
         id = None if what is None else self._id(what)
-        return self._ask(questions.show_results(self.fleet, id, self._show, self._say))
+        most = SHOWN if self._tagged else None
+        return self._ask(questions.show_results(self.fleet, id, self._show, self._say, most=most))
 
     def _cancel(self, what: str | None = None, target: str | None = None) -> Question | None:
         if what is None:
@@ -314,7 +319,8 @@ class Session:
     async def _be_sure(self, target: str, targets: Targets, confirm: Callable[[str], Awaitable[bool]]) -> None:
         """Ask before devices are ended.
 
-        :raises UsageError: the user said no, or the target stands for others by now.
+        :raises Declined: the user said no.
+        :raises UsageError: the target stands for others by now.
         """
         there = [device for device in targets.devices if device not in targets.gone]
         if not there:
@@ -324,14 +330,18 @@ class Session:
         whom = who if len(there) == 1 or targets.pool else f"{counted(len(there))}: {who}"
         again = "it is started again where it runs" if one else "they are started again where they run"
         if not await confirm(f"terminate ends {whom}, until {again}. (quit leaves the REPL.) Terminate? [y/N] "):
-            raise UsageError("not terminated; nothing was sent")
+            raise Declined("not terminated; nothing was sent")
         if self.fleet.resolve(target).devices != targets.devices:
             raise UsageError(f"{printable(target)} stands for other devices by now; nothing was sent")
 
     async def _follow(self, sent: Sent) -> None:
         try:
             await follow(
-                sent, show=self._show, changed=self._changed, tagged=self._tagged, ended=self._drop,
+                sent,
+                show=self._show,
+                changed=self._changed,
+                tagged=self._tagged,
+                ended=self._drop,
                 late=self._wait == math.inf,
             )
         finally:

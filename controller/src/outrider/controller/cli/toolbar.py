@@ -20,7 +20,9 @@ NARROW: Final = 60
 """Columns below which words are left out."""
 
 
-def message(target: str | None, statuses: Sequence[str], *, group: bool, lost: bool, columns: int) -> StyleAndTextTuples:
+def message(
+    target: str | None, statuses: Sequence[str], *, group: bool, lost: bool, columns: int
+) -> StyleAndTextTuples:
     """The prompt: the target in use, as much as there is room for, and how its devices are.
 
     :param group: the target stands for any number of devices.
@@ -43,7 +45,7 @@ def toolbar(hint: Lines, in_flight: Sequence[Sent], columns: int, lines: int) ->
     """Help on what is typed, and below it the commands in flight, on a terminal of this size."""
     shown = in_flight[: max(min(ROWS, lines // 4), 1)]
     rows = [cut(line, columns) for line in hint] if lines >= 2 * len(hint) + len(shown) else []
-    labels = [shortened(f"{printable(sent.target)} {printable(sent.text)}", columns * 2 // 5) for sent in shown]
+    labels = [_label(sent, columns * 2 // 5) for sent in shown]
     width = max(map(get_cwidth, labels), default=0)
     rows += [
         cut(_row(sent, label + " " * (width - get_cwidth(label)), columns), columns)
@@ -76,6 +78,13 @@ def cut(line: StyleAndTextTuples, columns: int) -> StyleAndTextTuples:
             break
         parts.append((style, shortened(text, room)))
     return parts
+
+
+def _label(sent: Sent, width: int) -> str:
+    """What was typed, and for whom, within so many columns."""
+    text, target = printable(sent.text), printable(sent.target)
+    room = max(width - get_cwidth(text) - 1, width // 2)
+    return shortened(f"{shortened(target, room)} {text}", width)
 
 
 def _row(sent: Sent, label: str, columns: int) -> StyleAndTextTuples:

@@ -13,6 +13,10 @@ class UsageError(LocalError, ValueError):
     """A line that says nothing the REPL could do."""
 
 
+class Declined(LocalError):
+    """The user was asked and said no."""
+
+
 class Leave(Exception):
     """The line asks to leave."""
 
@@ -25,17 +29,17 @@ class OwnWord(NamedTuple):
 
 
 OWN_WORDS: Final[Mapping[str, OwnWord]] = {
-    "use": OwnWord("use [TARGET]", "Send what follows to a device, @group, query, any:pool, all, …; alone: to none."),
+    "use": OwnWord("use [TARGET]", "Send what follows to these devices; alone: to none."),
     "devices": OwnWord("devices [TARGET]", "Show who is there, or what a target stands for."),
     "about": OwnWord("about [TARGET [COMMAND]]", "Show what the devices of a target can do."),
-    "send": OwnWord("send TARGET COMMAND [ARGUMENTS]", "Send one command elsewhere, or one called like a word here."),
-    "jobs": OwnWord("jobs [TARGET]", "Show what runs now, on all devices or these, whoever asked for it."),
-    "results": OwnWord("results [TAG|ID]", "Show the last results, or what became of one command."),
-    "cancel": OwnWord("cancel TAG|ID [TARGET]", "End a command: one in flight, as in cancel 2, or any of yours."),
-    "watch": OwnWord("watch [TARGET]", "Show a live table of devices, jobs and results; q comes back here."),
+    "send": OwnWord("send TARGET COMMAND [ARGUMENTS]", "Send a command elsewhere, or one called like a word."),
+    "jobs": OwnWord("jobs [TARGET]", "Show what runs, on all devices or these, for anybody."),
+    "results": OwnWord("results [TAG|ID]", "Show the last results, or what became of a command."),
+    "cancel": OwnWord("cancel TAG|ID [TARGET]", "End a command of yours, as in cancel 2."),
+    "watch": OwnWord("watch [TARGET]", "Show a live table of what goes on, until q."),
     "help": OwnWord("help [COMMAND]", "Show the commands, or all about one."),
-    "exit": OwnWord("exit", "Leave the REPL; so do quit and Ctrl-D. Devices, and commands that were sent, go on."),
-    "quit": OwnWord("quit", "Leave the REPL, as exit does. To end a device: terminate."),
+    "exit": OwnWord("exit", "Leave the REPL, as Ctrl-D. Devices and commands go on."),
+    "quit": OwnWord("quit", "Leave the REPL, as exit. What ends devices: terminate."),
 }
 """The REPL's own words. They go before a device's commands; `send` reaches those."""
 
