@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest_asyncio
 
 from outrider.controller import Fleet
 from outrider.controller.cli.session import Session
+from outrider.controller.cli.terminal import results_console, show
 from tests.brokers import BrokerUnderTest
 from tests.processes import Processes, Spawned, script
 from tests.terminals import Terminal, open_terminal
@@ -82,6 +84,11 @@ class Setting:
     prefix: str
     processes: Processes
 
+    @property
+    def at(self) -> tuple[str, ...]:
+        """Options that lead a device here."""
+        return ("--broker", self.address, "--prefix", self.prefix)
+
     def environment(self, state: Path) -> dict[str, str]:
         """What a REPL needs."""
         return {
@@ -116,8 +123,7 @@ def write_gear(directory: Path) -> None:
 
 def _start_devices(setting: Setting, directory: Path) -> dict[str, Spawned]:
     write_gear(directory)
-    at = ("--broker", setting.address, "--prefix", setting.prefix)
-    run = (script("outrider-device"), "run", *at)
+    run = (script("outrider-device"), "run", *setting.at)
     started = {id: setting.processes(*run, "--id", id, "--ready", "--group", "kitchen") for id in ("lamp-1", "lamp-2")}
     started["gear-1"] = setting.processes(*run, "gear:gear", cwd=directory)
     return started
@@ -171,6 +177,6 @@ def run_script(setting: Setting, spawn: Processes, tmp_path: Path) -> Callable[.
 @pytest_asyncio.fixture
 async def session(setting: Setting) -> AsyncIterator[Session]:
     async with setting.fleet() as fleet, asyncio.TaskGroup() as tasks:
-        session = Session(fleet, tasks, show=print, wait=5)
+        session = Session(fleet, tasks, show=partial(show, results_console()), wait=5)
         yield session
         session.close()

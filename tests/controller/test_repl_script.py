@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from outrider.controller.cli.words import OWN_WORDS
+from tests.controller.conftest import Setting, until_ready
 from tests.processes import Processes, Spawned, script
 from tests.terminals import open_terminal
 
@@ -117,3 +118,40 @@ async def test_without_broker_it_exits_with_3_and_says_where_and_what_to_do(spaw
     assert len(re.findall(r"127\.0\.0\.1:1\b", said)) <= 2
     assert "No connection to the broker at 127.0.0.1:1" in said
     assert "Check that it runs" in said.replace("\n", "")
+
+
+async def test_all_words_answer_in_a_script_and_watch_prints_once(run_script: Callable[..., Spawned]) -> None:
+    repl = run_script(
+        "use room=shop and fw<2.1\nturn left\ndevices @kitchen - lamp-2\njobs not is:lost\nresults\nwatch @yard\nquit\n"
+    )
+    assert await repl.wait(20) == 0, repl
+    assert re.search(r"^gear-1  done  left 1 False", repl.output, re.MULTILINE)
+    assert re.search(r"^lamp-1 +ready", repl.output, re.MULTILINE)
+    assert not re.search(r"^lamp-2 +ready", repl.output, re.MULTILINE)
+    assert re.search(r"gear-1 +turn +done", repl.output)
+    assert re.search(r"^1 device: 1 ready", repl.output, re.MULTILINE)
+    assert "no job runs; 3 devices asked" in repl.errors
+
+
+async def test_script_stops_at_an_id_that_nobody_knows(run_script: Callable[..., Spawned]) -> None:
+    repl = run_script("cancel nobody\nsend lamp-1 ping\n")
+    assert await repl.wait(20) == 2, repl
+    assert "line 1: no device runs nobody" in repl.errors
+    assert repl.output == ""
+
+
+async def test_script_terminates_without_asking_and_quit_leaves_devices_alone(
+    run_script: Callable[..., Spawned], setting: Setting, spawn: Processes, unique: str
+) -> None:
+    devices = {
+        id: spawn(script("outrider-device"), "run", "--id", id, "--ready", *setting.at)
+        for id in (f"stays-{unique}", f"ends-{unique}")
+    }
+    await until_ready(setting, list(devices))
+    stays, ends = devices
+    repl = run_script(f"use {stays}\nping\nquit\n")
+    assert await repl.wait() == 0, repl
+    repl = run_script(f"send {ends} terminate\nsend {stays} ping\n")
+    assert await repl.wait() == 0, repl
+    assert await devices[ends].wait() == 0
+    assert devices[stays].running

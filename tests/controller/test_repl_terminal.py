@@ -172,7 +172,7 @@ async def test_device_that_is_killed_shows_as_lost(
     id = f"lost-{unique}"
     lamp = spawn(
         *(script("outrider-device"), "run", "--id", id, "--ready"),
-        *("--broker", setting.address, "--prefix", setting.prefix),
+        *setting.at,
     )
     await until_ready(setting, [id])
     async with open_repl() as terminal:
@@ -183,3 +183,114 @@ async def test_device_that_is_killed_shows_as_lost(
         lamp.kill()
         await terminal.wait_for_line(rf"{id} \[lost\]> ?")
         await terminal.wait_for(rf"^\[1\] {id}  running  .* lost")
+
+
+async def test_long_target_is_used_and_shortened_in_the_prompt(open_repl: Open) -> None:
+    async with open_repl(columns=60) as terminal:
+        terminal.type("use (room=shop and fw<2.1) or 'no such room'=x or @kitchen" + ENTER)
+        await terminal.wait_for_line(r"\(room=shop and fw<2… \[3 of 3 ready\]> ?")
+        terminal.type("ping" + ENTER)
+        await terminal.wait_for(r"^\[1\] 3 targets: 3 done")
+
+
+async def test_help_stands_below_the_line_while_it_is_typed(open_repl: Open) -> None:
+    async with open_repl() as terminal:
+        terminal.type("use room=shop")
+        await terminal.wait_for(r"^use \[TARGET\]  Send what")
+        await terminal.wait_for(r"^gear-1, ready$")
+        terminal.type(ENTER)
+        await terminal.wait_for_line(r"room=shop \[1 of 1 ready\]> ?")
+        terminal.type("turn left 1")
+        await terminal.wait_for(r"^turn direction \[speed\] \[fast\]  Turn the gear\.$")
+        await terminal.wait_for(r"^speed  integer, 0 to 9, default 1$")
+        terminal.type("2")
+        await terminal.wait_for(r"^argument 'speed': 12 is greater than the maximum of 9$")
+        await terminal.wait_for_line(r"room=shop .*> turn left 12")
+
+
+async def test_help_and_bars_stand_below_each_other(open_repl: Open) -> None:
+    async with open_repl() as terminal:
+        terminal.type("use lamp-1" + ENTER + "calculate 30 long" + ENTER)
+        await terminal.wait_for(r"^\[1\] lamp-1 calculate 30 long .* \d+%")
+        terminal.type("calculate 5")
+        await terminal.wait_for(r"^calculate x msg .*\nx  number, at least 0\n\[1\] lamp-1 calculate 30 long .*%")
+        await terminal.wait_for_line(r"lamp-1 \[ready\]> calculate 5( .*)?")
+        terminal.type(CTRL_U + "cancel 1" + ENTER)
+        await terminal.wait_for(r"^\[1\] lamp-1  cancelled")
+
+
+async def test_narrow_terminal_shows_prompt_help_and_bars(open_repl: Open) -> None:
+    async with open_repl(columns=40, lines=20) as terminal:
+        terminal.type("use lamp-1 or room=shop" + ENTER)
+        await terminal.wait_for_line(r"lamp-1 or ro… \[2/2\]> ?")
+        terminal.type("calculate 3 hello" + ENTER)
+        await terminal.wait_for(r"^\[1\] lamp-1… calcula….*%")
+        terminal.type("calculate 1")
+        await terminal.wait_for(r"^calculate x msg  Take x seconds, .*…$")
+        await terminal.wait_for(r"^\[1\] 2 targets: 1 done, 1 rejected")
+        await terminal.wait_for_line(r"lamp-1 or ro… \[2/2\]> calculate 1.*")
+
+
+async def test_watch_takes_the_terminal_and_gives_it_back(open_repl: Open) -> None:
+    async with open_repl() as terminal:
+        terminal.type("use lamp-1" + ENTER + "calculate 1.5 meanwhile" + ENTER + "watch @kitchen" + ENTER)
+        await terminal.wait_for("^q quit")
+        await terminal.wait_for(r"^2 devices: 2 ready")
+        await terminal.wait_for(r"^lamp-1 +ready .*done calculate meanwhile")
+        assert "[1] lamp-1" not in terminal.text
+        terminal.type("q")
+        await terminal.wait_for_line(r"lamp-1 \[ready\]> ?")
+        await terminal.wait_for(r"^\[1\] lamp-1  done  meanwhile")
+        terminal.type("watch" + ENTER)
+        await terminal.wait_for(r"^3 devices: 3 ready")
+        terminal.type(CTRL_C)
+        await terminal.wait_for_line(r"lamp-1 \[ready\]> ?")
+        terminal.type("ping" + ENTER)
+        await terminal.wait_for(r"^\[2\] lamp-1  done  \d+")
+
+
+async def test_terminate_asks_first_and_quit_leaves_devices_alone(
+    setting: Setting, open_repl: Open, unique: str, spawn: Processes
+) -> None:
+    id = f"ends-{unique}"
+    lamp = spawn(script("outrider-device"), "run", "--id", id, "--ready", *setting.at)
+    await until_ready(setting, [id])
+    async with open_repl() as terminal:
+        terminal.type(f"use {id}" + ENTER)
+        await terminal.wait_for_line(rf"{id} \[ready\]> ?")
+        for no in ("n", ENTER, CTRL_C, CTRL_D):
+            terminal.type("terminate" + ENTER)
+            await terminal.wait_for_line(r".*Terminate\? \[y/N\] ?")
+            terminal.type("x" + no)
+            await terminal.wait_for_line(rf"{id} \[ready\]> ?")
+        await terminal.wait_for("(?s)(not terminated; nothing was sent.*){4}")
+        terminal.type("quit" + ENTER)
+        assert await terminal.wait() == 0
+    assert lamp.running
+    async with open_repl() as terminal:
+        terminal.type(f"use {id}" + ENTER + "terminate" + ENTER)
+        await terminal.wait_for_line(r".*Terminate\? \[y/N\] ?")
+        terminal.type("y")
+        await terminal.wait_for(rf"^\[1\] {id}  done  terminated")
+        await terminal.wait_for_line(rf"{id} \[terminated\]> ?")
+        assert await lamp.wait() == 0
+
+
+async def test_large_answer_is_cut_and_says_where_the_rest_is(open_repl: Open) -> None:
+    async with open_repl() as terminal:
+        terminal.type("send gear-1 much 250000" + ENTER)
+        await terminal.wait_for(r"… and 246,\d{3} characters more; all of it: outrider results", 20)
+        await terminal.wait_for_line("outrider> ?")
+
+
+async def test_jobs_and_errors_of_questions_come_beside_what_is_typed(open_repl: Open) -> None:
+    async with open_repl() as terminal:
+        terminal.type("send lamp-1 calculate 30 long" + ENTER)
+        await terminal.wait_for(r"^\[1\] .*(accepted|%)")
+        terminal.type("jobs" + ENTER + "pi")
+        await terminal.wait_for(r"^\w+ +lamp-1 +calculate +tester")
+        terminal.type(CTRL_U + "cancel nobody" + ENTER + "pi")
+        await terminal.wait_for("^error: no device runs nobody", 20)
+        await terminal.wait_for_line("outrider> pi")
+        terminal.type(CTRL_U + "cancel 1" + ENTER)
+        await terminal.wait_for(r"^\[1\] lamp-1  cancelled")

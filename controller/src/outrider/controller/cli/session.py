@@ -329,7 +329,7 @@ class Session:
         who = f"one of {named(there)}" if targets.pool and len(there) > 1 else named(there)
         whom = who if len(there) == 1 or targets.pool else f"{counted(len(there))}: {who}"
         again = "it is started again where it runs" if one else "they are started again where they run"
-        if not await confirm(f"terminate ends {whom}, until {again}. (quit leaves the REPL.) Terminate? [y/N] "):
+        if not await confirm(f"terminate ends {whom}, until {again}; quit leaves the REPL.\nTerminate? [y/N] "):
             raise Declined("not terminated; nothing was sent")
         if self.fleet.resolve(target).devices != targets.devices:
             raise UsageError(f"{printable(target)} stands for other devices by now; nothing was sent")
