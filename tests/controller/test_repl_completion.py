@@ -97,7 +97,7 @@ async def test_cancel_completes_tags_in_flight_here_and_ids_of_what_runs_anywher
         sent = await session.interpret("send lamp-1 calculate 30 here")
         assert isinstance(sent, Sent)
         found = {each.text: each.display_meta_text for each in await _completions(session, "cancel ")}
-        assert found["1"] == "lamp-1 send lamp-1 calculate 30 here"
+        assert found["1"] == "lamp-1 calculate 30 here"
         assert found[elsewhere.id] == "calculate on lamp-2"
         assert sent.dispatch.id not in found
         assert [each.text for each in await _completions(session, "cancel 1")] == ["1"]

@@ -109,7 +109,7 @@ async def test_history_is_kept_between_sessions(open_repl: Open) -> None:
 async def test_cancel_takes_the_tag(open_repl: Open) -> None:
     async with open_repl() as terminal:
         terminal.type("send lamp-1 calculate 30 long" + ENTER)
-        await terminal.wait_for(r"^\[1\] lamp-1 send lamp-1 calculate 30 long .*(accepted|%)")
+        await terminal.wait_for(r"^\[1\] lamp-1 calculate 30 long .*(accepted|%)")
         terminal.type("cancel 1" + ENTER)
         await terminal.wait_for(r"^\[1\] cancelling it on lamp-1")
         await terminal.wait_for(r"^\[1\] lamp-1  cancelled")

@@ -86,6 +86,12 @@ def code(text: str) -> str:
     return found[0] if found else text
 
 
+def without_target(text: str) -> str:
+    """What a `send` line sends, as it was typed."""
+    first = _FIRST.fullmatch(code(text).strip())
+    return split_target(first[2].strip()).rest if first and first[2] else text.strip()
+
+
 def command(text: str) -> Line:
     """A device's command and its arguments.
 

@@ -29,13 +29,13 @@ from . import questions
 from .catalogue import ABOUT_WAIT, Catalogue
 from .documentation import about_table, about_text
 from .findings import counted, named
-from .line import Line, read
+from .line import Line, read, without_target
 from .output import devices_table
 from .sending import arguments as read_arguments
 from .sent import Question, Sent, follow
 from .terminal import printable
 from .watch import look
-from .words import OWN_WORDS, TERMINATE, Declined, Leave, UsageError, at_most, unknown_command, without_target
+from .words import OWN_WORDS, TERMINATE, Declined, Leave, UsageError, at_most, nobody_for, unknown_command
 
 FEW: Final = 200
 """Devices that are asked for their jobs where completion needs the ids."""
@@ -130,12 +130,12 @@ class Session:
             case Line("cancel", arguments):
                 return self._cancel(*at_most(2, line.word, arguments))
             case Line("send", (target, command, *arguments)):
-                return await self._send(target, command, arguments, text)
+                return await self._send(target, command, arguments, without_target(text))
             case Line("send"):
                 raise UsageError(f"write {OWN_WORDS['send'].usage}, as in send lamp-1 ping")
             case Line(command, arguments):
                 if self.target is None:
-                    raise without_target(command)
+                    raise nobody_for(command)
                 return await self._send(self.target, command, arguments, text)
         return None
 
@@ -212,7 +212,7 @@ class Session:
             self._show(Text.assemble((word.usage, "bold"), f"\n  {word.help}"))
         elif command is not None:
             if self.target is None:
-                raise without_target(command)
+                raise nobody_for(command)
             known = _known(command, await self.catalogue.commands(self.target), self.target)
             self._show(about_text(known, command, device=self.target))
         else:

@@ -57,7 +57,7 @@ def at_most(count: int, word: str, arguments: Sequence[str]) -> Sequence[str]:
     return arguments
 
 
-def without_target(word: str) -> UsageError:
+def nobody_for(word: str) -> UsageError:
     """Why a command goes nowhere where no target is in use."""
     nearest = difflib.get_close_matches(word, OWN_WORDS, n=1, cutoff=0.7)
     if nearest:
