@@ -25,12 +25,14 @@ class Catalogue:
 
     :param tasks: where devices are asked in the background.
     :param changed: called when something is known that was not.
+    :ivar version: grows with what is known.
     """
 
     def __init__(self, fleet: Fleet, tasks: asyncio.TaskGroup, changed: Callable[[], None]) -> None:
         self._fleet = fleet
         self._tasks = tasks
         self._changed = changed
+        self.version = 0
         self._known: dict[Kinds, Mapping[str, CommandAbout]] = {}
         self._asked: dict[Kinds, float] = {}
         self._asking: set[asyncio.Task[None]] = set()
@@ -52,6 +54,7 @@ class Catalogue:
             while len(self._known) >= KEPT:
                 del self._known[next(iter(self._known))]
             self._known[_kinds(states)] = together
+            self.version += 1
         return together
 
     def known(self, target: str | None) -> Mapping[str, CommandAbout]:
@@ -66,6 +69,8 @@ class Catalogue:
         if (known := self._known.get(kinds)) is not None:
             return known
         if time.monotonic() - self._asked.get(kinds, float("-inf")) > ASK_AGAIN:
+            if len(self._asked) >= KEPT:
+                self._asked.clear()
             self._asked[kinds] = time.monotonic()
             task = self._tasks.create_task(self._ask(target), name=f"what {target} can do")
             self._asking.add(task)

@@ -43,7 +43,7 @@ REDRAW: Final = 0.03
 """Seconds between two drawings at least, however much comes."""
 
 LOOK_AGAIN: Final = 1.0
-"""Seconds after which the states of the target are looked up anew: of a device that was forgotten nothing tells."""
+"""Seconds after which states and help are looked up anew: of a device that was forgotten nothing tells."""
 
 _STYLE: Final = Style.from_dict(
     {
@@ -81,6 +81,7 @@ class Prompt:
         self._held: deque[RenderableType] | None = None
         self._statuses: Sequence[str] = ()
         self._looked: tuple[str | None, float] = (None, float("-inf"))
+        self._helped: tuple[object, float, Lines] = (None, float("-inf"), [])
 
     async def run(self, broker: str | None, prefix: str | None, requester: str | None) -> int:
         """Read and interpret lines until the user leaves. Returns the exit code.
@@ -96,7 +97,7 @@ class Prompt:
                 tagged=True,
                 wait=self._wait,
                 changed=self._changed,
-                confirm=_yes,
+                confirm=self._confirm,
                 watch=self._watch,
             )
             self._session = session
@@ -169,6 +170,11 @@ class Prompt:
             for each in held:
                 self._show(each)
 
+    async def _confirm(self, question: str) -> bool:
+        words, _, last = question.rpartition("\n")  # a prompt of several lines would not fold those before the last
+        self._notice(words, "yellow")
+        return await _yes(last)
+
     def _show(self, shown: RenderableType) -> None:
         if self._held is not None:
             self._held.append(shown)
@@ -235,8 +241,13 @@ class Prompt:
         assert self._prompt is not None
         assert self._session is not None
         session = self._session
-        at = typed(self._prompt.default_buffer.document.text_before_cursor)
-        return hint(at, session.catalogue.known(at.target or session.target), session.fleet.roster.states)
+        text = self._prompt.default_buffer.document.text_before_cursor
+        what, now = (text, session.target, session.catalogue.version), time.monotonic()
+        if self._helped[0] != what or now - self._helped[1] > LOOK_AGAIN:
+            at = typed(text)
+            commands = session.catalogue.known(at.target or session.target)
+            self._helped = what, now, hint(at, commands, session.fleet.roster.states)
+        return self._helped[2]
 
 
 def _history() -> History:
