@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from outrider.controller.cli.candidates import Candidate, candidates
+from outrider.controller.cli.candidates import Candidate, argument_candidates, candidates
 from outrider.controller.targets import parse, resolve
-from outrider.schema import State
+from outrider.schema import CommandAbout, State
 
 
 def state(id: str, status: str = "ready", **more: object) -> State:
@@ -214,3 +214,47 @@ def resolve_one(text: str, states: list[State]) -> list[str]:
         return list(resolve(text, by_id(states)).devices)
     except ValueError:
         return []
+
+
+COMMAND = CommandAbout(
+    help="",
+    arguments={
+        "type": "object",
+        "properties": {
+            "level": {"type": "integer", "minimum": 0, "maximum": 100},
+            "mode": {"enum": ["fast", "by hand", 3], "default": "fast"},
+            "wait": {"anyOf": [{"type": "boolean"}, {"type": "null"}], "default": None},
+            "name": {"type": "string", "default": "Bob"},
+        },
+        "required": ["level"],
+    },
+    result={},
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "expected"),
+    [
+        ([], "", "level=|mode=|wait=|name="),
+        ([], "l", "level="),
+        ([], "level=", ""),
+        (["5"], "", "fast|by hand|3|mode=|wait=|name="),
+        (["5", "fast"], "", "true|false|wait=|name="),
+        (["5", "fast", "true"], "", "Bob|name="),
+        (["5"], "by", "by hand"),
+        (["5", "mode=fast"], "", "wait=|name="),
+        (["mode=fast"], "", "level=|wait=|name="),
+        (["mode=fast"], "mode=", "fast|by hand|3"),
+        ([], "wait=f", "false"),
+        ([], "name=", "Bob"),
+        ([], "no=", ""),
+        (["1", "2", "3", "4"], "", ""),
+    ],
+)
+def test_arguments_have_their_free_names_and_listed_values(given: list[str], text: str, expected: str) -> None:
+    found = [each.text for each in argument_candidates(COMMAND, given, text)]
+    assert found == [each for each in expected.split("|") if each]
+
+
+def test_argument_that_is_not_as_json_schema_says_has_no_candidates() -> None:
+    assert argument_candidates(CommandAbout(help="", arguments={"properties": 5}, result={}), [], "") == []

@@ -1,6 +1,6 @@
-"""What may stand at the cursor in a target: devices, groups, pools, statuses, tags and their values. Pure.
+"""What may stand at the cursor, in a target and in the arguments of a command. Pure.
 
-Where a word may stand, the grammar's own parser says, after it has read what stands before that word.
+Where a word of a target may stand, the grammar's own parser says, after it has read what stands before that word.
 """
 
 import re
@@ -9,9 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec import UnsetType
+
 from outrider.controller.grammar import LONGEST, accepted_after
 from outrider.controller.selection import Id, Is, typed, value_word, word
-from outrider.schema import ALL, State
+from outrider.schema import ALL, CommandAbout, State
+
+from . import schemas
+from .schemas import Schema
+from .terminal import json_text
 
 if TYPE_CHECKING:
     from lark import Token
@@ -77,6 +83,62 @@ def candidates(states: Iterable[State], text: str) -> list[Candidate]:
         for each in _words(known, before, beginning)
         if each.text.startswith(beginning) and each.text.isprintable()
     ]
+
+
+def argument_candidates(command: CommandAbout, given: Sequence[str], text: str) -> list[Candidate]:
+    """What may stand at the end of `text`, the beginning of an argument: free names, and values that can be listed.
+
+    A value is as `outrider send` takes it, without quotes around blanks.
+
+    :param given: the arguments before it, which stand by position or as `name=value`.
+    """
+    schema = schemas.read(command.arguments)
+    parameters = schema.properties if schema else {}
+    name, equals, value = text.partition("=")
+    if equals and name in parameters:
+        begin = len(text) - len(value)
+        return [
+            Candidate(typed, begin, help) for typed, help in _listed_values(parameters[name]) if typed.startswith(value)
+        ]
+    named = {each.partition("=")[0] for each in given} & parameters.keys()
+    by_position = sum(each.partition("=")[0] not in parameters for each in given)
+    rest = dict(list(parameters.items())[by_position:])  # those before are given by position
+    found: list[Candidate] = []
+    if rest and not named:
+        found = [Candidate(typed, 0, help) for typed, help in _listed_values(next(iter(rest.values())))]
+    found += [
+        Candidate(f"{name}=", 0, schemas.words(each), final=False) for name, each in rest.items() if name not in named
+    ]
+    return [each for each in found if each.text.startswith(text) and each.text.isprintable()]
+
+
+def _listed_values(schema: Schema) -> Iterator[tuple[str, str]]:
+    """The values of an enumeration or a boolean as they are typed, and the default."""
+    default = None if isinstance(schema.default, UnsetType) else _argument(schema.default)
+    listed = dict.fromkeys(_enumerated(schema))
+    if default is not None and default not in listed:
+        yield default, "default"
+    for value in listed:
+        yield value, "default" if value == default else ""
+
+
+def _enumerated(schema: Schema) -> Iterator[str]:
+    for value in schema.enum or []:
+        if (text := _argument(value)) is not None:
+            yield text
+    if not isinstance(schema.const, UnsetType) and (text := _argument(schema.const)) is not None:
+        yield text
+    if schema.type == "boolean":
+        yield from ("true", "false")
+    for each in (*schema.any_of, *schema.one_of):
+        yield from _enumerated(each)
+
+
+def _argument(value: object) -> str | None:
+    """A plain value as it is typed; None of others, and of those that a terminal would act upon."""
+    if isinstance(value, str):
+        return value if value and value.isprintable() else None
+    return json_text(value) if isinstance(value, bool | int | float) else None
 
 
 def _begin(text: str) -> int:

@@ -1,17 +1,16 @@
 """What the REPL completes: its own words, targets, the commands of devices, argument names and values, ids."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Final
 
-from msgspec import UnsetType
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from outrider.schema import CommandAbout, LocalError
+from outrider.schema import CommandAbout, InvalidArguments, LocalError
 
 from . import schemas
-from .candidates import candidates
+from .candidates import Candidate, argument_candidates, candidates
 from .schemas import Schema
 from .session import Session
 from .terminal import json_text, printable
@@ -105,21 +104,22 @@ class LineCompleter(Completer):
 
     def _arguments(self, at: Typed, command: CommandAbout | None) -> list[Completion]:
         """Names that are still free, or the values of the argument at the cursor where these can be listed."""
-        parameters = parameters_of(command)
-        if name := NAMED.match(at.beginning):
-            return self._values(at.beginning[name.end() :], name[1], parameters.get(name[1]))
-        names = [name[1] for each in at.given if (name := NAMED.match(each))]
-        rest = list(parameters.items())[len(at.given) - len(names) :]  # those before are given by position
-        free = {f"{name}=": schemas.words(schema) for name, schema in rest if name not in names}
-        values = self._values(at.beginning, *rest[0]) if rest and not names else []
-        return [*values, *_matching(at.beginning, free)]
-
-    def _values(self, beginning: str, name: str, schema: Schema | None) -> list[Completion]:
-        if schema is None:
+        if command is None:
             return []
-        default = None if isinstance(schema.default, UnsetType) else _as_typed(schema.default)
-        values = {value: "default" if value == default else "" for value in listed(schema)}
-        return _matching(beginning, values or self._named(name, schema))
+        text, found = arguments_at(at, command)
+        values = [each for each in found if each.final]
+        if not values and (name := parameter_at(at, parameters := parameters_of(command))) is not None:
+            begin = text.find("=") + 1 if NAMED.match(text) else 0
+            named = self._named(name, parameters[name])
+            values = [Candidate(id, begin, help) for id, help in named.items() if id.startswith(text[begin:])]
+        return [
+            Completion(
+                _quoted(each.text) if each.final else each.text,
+                start_position=each.begin - len(text),
+                display_meta=printable(each.help),
+            )
+            for each in (*values, *(each for each in found if not each.final))
+        ]
 
     def _named(self, name: str, schema: Schema) -> dict[str, str]:
         """The values of a parameter whose name says what it takes."""
@@ -146,19 +146,28 @@ def parameters_of(command: CommandAbout | None) -> Mapping[str, Schema]:
     return schema.properties if schema else {}
 
 
-def listed(schema: Schema) -> Iterator[str]:
-    """The values of an enumeration or a boolean, as they are typed, and examples where there are such."""
-    for part in (schema, *schema.any_of, *schema.one_of):
-        if not isinstance(part.const, UnsetType):
-            yield _as_typed(part.const)
-        for value in part.enum or part.examples:
-            yield _as_typed(value)
-        if part.type == "boolean":
-            yield from ("true", "false")
+def parameter_at(at: Typed, parameters: Mapping[str, Schema]) -> str | None:
+    """The parameter whose value stands at the cursor, as far as that can be told."""
+    if name := NAMED.match(at.beginning):
+        return name[1] if name[1] in parameters else None
+    by_name = any(NAMED.match(each) for each in at.given)
+    place = len(at.given)
+    return [*parameters][place] if not by_name and place < len(parameters) else None
 
 
-def _as_typed(value: object) -> str:
-    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else json_text(value)
+def arguments_at(at: Typed, command: CommandAbout) -> tuple[str, list[Candidate]]:
+    """What may stand at the cursor, and the beginning that it takes the place of."""
+    text = NAMED.sub(lambda name: f"{name[1]}=", at.beginning, count=1) if NAMED.match(at.beginning) else at.beginning
+    try:
+        given: Sequence[str] = at.words()
+    except InvalidArguments:
+        given = at.given
+    return text, argument_candidates(command, given, text)
+
+
+def _quoted(value: str) -> str:
+    """A value as the REPL reads it."""
+    return value if value[:1] in ("{", "[") or _PLAIN.fullmatch(value) else json_text(value)
 
 
 def _matching(beginning: str, words: Mapping[str, str]) -> list[Completion]:

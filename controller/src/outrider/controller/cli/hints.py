@@ -1,6 +1,6 @@
 """Help as one types: how the command at the cursor is used, and what its argument takes or is wrong with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import UnsetType
@@ -11,7 +11,7 @@ from outrider.controller.targets import TargetSyntax, resolve
 from outrider.schema import CommandAbout, InvalidArguments, State, UnknownTarget
 
 from . import schemas
-from .completion import NAMED, listed, parameters_of
+from .completion import NAMED, arguments_at, parameter_at, parameters_of
 from .findings import counted, named
 from .schemas import Schema
 from .terminal import json_text, printable
@@ -96,9 +96,9 @@ def _of_argument(at: Typed, command: CommandAbout | None) -> Lines:
     if command is None:
         return []
     parameters = parameters_of(command)
-    current = _current(at, list(parameters))
+    current = parameter_at(at, parameters)
     lines = [_usage(at.command, command, current)]
-    if fault := _fault(at, command, current, parameters):
+    if fault := _fault(at, command):
         lines.append([("class:fault", printable(fault))])
     elif current is not None:
         lines.append(_parameter(current, parameters[current]))
@@ -120,32 +120,15 @@ def _parameter(name: str, schema: Schema) -> StyleAndTextTuples:
     return [("class:current", printable(name)), ("", f"  {schemas.words(schema)}{default}"), ("class:help", about)]
 
 
-def _current(at: Typed, names: Sequence[str]) -> str | None:
-    """The parameter whose value stands at the cursor, as far as that can be told."""
-    if name := NAMED.match(at.beginning):
-        return name[1] if name[1] in names else None
-    by_name = sum(bool(NAMED.match(each)) for each in at.given)
-    place = len(at.given)
-    return names[place] if not by_name and place < len(names) else None
-
-
-def _fault(at: Typed, command: CommandAbout, current: str | None, parameters: Mapping[str, Schema]) -> str:
+def _fault(at: Typed, command: CommandAbout) -> str:
     """What is wrong with the arguments so far; nothing of one that may become right."""
     if sum(map(len, at.given)) + len(at.beginning) > LONGEST:
         return ""
     name = NAMED.match(at.beginning)
     value = at.beginning[name.end() :] if name else at.beginning
-    unfinished = bool(at.quote) or value in _UNFINISHED
-    if current is not None:
-        unfinished = unfinished or any(each.startswith(value) for each in listed(parameters[current]))
-    elif not name:  # the name of one
-        unfinished = unfinished or any(f"{each}=".startswith(value) for each in parameters)
+    unfinished = bool(at.quote) or value in _UNFINISHED or bool(arguments_at(at, command)[1])
     try:
-        words = at.words() if unfinished else at.words(at.beginning)
-        parse(words, command, at.command, partial=True)
+        parse(at.words() if unfinished else at.words(at.beginning), command, at.command, partial=True)
     except InvalidArguments as error:
-        # A word at the cursor may become the name of an argument, as ms of msg=.
-        if not unfinished and value and any(f"{each}=".startswith(value) for each in parameters):
-            return ""
         return str(error).partition("\n")[0]
     return ""
