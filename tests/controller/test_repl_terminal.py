@@ -242,7 +242,7 @@ async def test_watch_takes_the_terminal_and_gives_it_back(open_repl: Open) -> No
         await terminal.wait_for_line(r"lamp-1 \[ready\]> ?")
         await terminal.wait_for(r"^\[1\] lamp-1  done  meanwhile")
         terminal.type("watch" + ENTER)
-        await terminal.wait_for(r"^3 devices: 3 ready")
+        await terminal.wait_for(r"^\d devices: 3 ready")
         terminal.type(CTRL_C)
         await terminal.wait_for_line(r"lamp-1 \[ready\]> ?")
         terminal.type("ping" + ENTER)
