@@ -77,6 +77,12 @@ def words(schema: Schema | None) -> str:
     return " or ".join(", ".join((_kind(kind, schema), *_limits(kind, schema))) for kind in kinds)
 
 
+def takes_text(schema: Schema) -> bool:
+    """Whether a value may be text."""
+    kinds = schema.type if isinstance(schema.type, list) else [schema.type]
+    return "string" in kinds or any(map(takes_text, (*schema.any_of, *schema.one_of)))
+
+
 def example(schema: Schema | None) -> object:
     """A value that most likely fits: patterns and formats are not worked out."""
     if schema is None:
