@@ -7,14 +7,25 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from outrider.schema import ALL, State, UnknownTarget
+from outrider.schema import ALL, NoMember, State, UnknownTarget
 
 from .grammar import TargetSyntax, read
 from .plan import Share
 from .selection import All, Compare, Glob, Group, Id, In, Is, Pool, Scope, Selection, parts_of
 from .suggestions import nearest
 
-__all__ = ["Target", "TargetSyntax", "Targets", "Term", "parse", "require_seen", "resolve", "sample", "terms"]
+__all__ = [
+    "Target",
+    "TargetSyntax",
+    "Targets",
+    "Term",
+    "no_member",
+    "parse",
+    "require_seen",
+    "resolve",
+    "sample",
+    "terms",
+]
 
 T = TypeVar("T", str, tuple[str, str])
 
@@ -50,13 +61,14 @@ def resolve(target: str | Target, states: Mapping[str, State]) -> Targets:
 
     :raises TargetSyntax: the target cannot be read.
     :raises UnknownTarget: it stands for no device at all; says what there is instead.
+    :raises NoMember: it is a pool that no device which is there is in.
     """
     selection = read(target) if isinstance(target, str) else target
     wants_gone = any(part == Is("terminated") for part in parts_of(selection))
     universe = frozenset(id for id, state in states.items() if wants_gone or state.status != "terminated")
     devices = tuple(sorted(selection.devices(Scope(states, universe))))
-    if not devices and not isinstance(selection, Pool):
-        raise UnknownTarget(_nobody(selection, states))
+    if not devices:
+        raise _nobody(selection, states)
     match selection:
         case All():
             group: str | None = ALL
@@ -81,6 +93,18 @@ def require_seen(targets: Targets, states: Mapping[str, State]) -> Targets:
     for id in sorted(targets.unseen):
         raise UnknownTarget(f"no device {id} has been seen{nearest(id, states)}")
     return targets
+
+
+def no_member(pool: str, states: Mapping[str, State]) -> NoMember:
+    """The error for a pool without a ready member; says how its members are."""
+    counts: dict[str, int] = {}
+    for state in states.values():
+        if pool in state.pools:
+            counts[state.status] = counts.get(state.status, 0) + 1
+    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    known = {name for state in states.values() for name in state.pools}
+    nobody = f": no device is in this pool{nearest(pool, known, mark='any:')}"
+    return NoMember(f"no member of any:{pool} is ready{f' (members: {said})' if said else nobody}")
 
 
 def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
@@ -126,8 +150,14 @@ def _typed(tag: str | float | bool) -> str:
     return ("true" if tag else "false") if isinstance(tag, bool) else str(tag)
 
 
-def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
+def _nobody(selection: Selection, states: Mapping[str, State]) -> UnknownTarget:
     """Why a target stands for no device, and what there is instead."""
+    if isinstance(selection, Pool):
+        return no_member(selection.name, states)
+    return UnknownTarget(_words_for_nobody(selection, states))
+
+
+def _words_for_nobody(selection: Selection, states: Mapping[str, State]) -> str:
     present = {id: state for id, state in states.items() if state.status != "terminated"}
     gone = f" ({len(states)} ended with terminate)" if states else ""
     if not present and not any(part == Is("terminated") for part in parts_of(selection)):

@@ -5,7 +5,10 @@ change colours or pose as another one's line.
 """
 
 import json
+import os
+import signal
 import unicodedata
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -17,15 +20,35 @@ _UNLIMITED: Final = 10_000
 """Columns where the output is no terminal: a line that another program reads is not folded."""
 
 
+class OutputClosed(SystemExit):
+    """Nobody reads standard output any more, as after `| head -1`: the program ends as if by SIGPIPE."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGPIPE)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """End where standard output is closed; go on in silence where it is standard error.
+
+        :raises OutputClosed: standard output is closed.
+        """
+        self.quiet = True
+        with Path(os.devnull).open("wb") as nowhere:  # for what the interpreter writes out at its end
+            os.dup2(nowhere.fileno(), self.file.fileno())
+        if not self.stderr:
+            raise OutputClosed
+
+
 def results_console() -> Console:
     """Standard output, for what was asked for."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
+    console = _Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
 
 
 def messages_console() -> Console:
     """Standard error, for words to people."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: str, *, keep: str = "") -> str:
