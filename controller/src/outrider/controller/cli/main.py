@@ -22,6 +22,7 @@ from .repl import repl
 from .results import results
 from .send import SendCommand, send
 from .simulate import simulate
+from .terminal import write_any_text
 from .watch import watch
 
 app = typer.Typer(
@@ -67,6 +68,7 @@ def main() -> None:
     """Entry point. Exit codes: 0 all done, 1 some target not done, 2 usage, 3 broker unreachable, 130 Ctrl-C."""
     # What a log would say, errors and subcommands say themselves; without a handler Python would print it as well.
     logging.getLogger("outrider").addHandler(logging.NullHandler())
+    write_any_text()
     try:
         app()
     except OutriderError as error:

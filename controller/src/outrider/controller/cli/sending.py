@@ -15,12 +15,13 @@ from rich.text import Text
 
 from outrider.controller import Dispatch, Fleet, Targets
 from outrider.controller.arguments import Arguments, parse
+from outrider.controller.course import is_there
 from outrider.controller.fleet import IfOffline
 from outrider.controller.plan import Plan, Share
 from outrider.controller.rollout import Rollout
 from outrider.controller.suggestions import nearest
 from outrider.device import Reply
-from outrider.schema import About, CommandAbout, InvalidArguments, Result, Status
+from outrider.schema import About, CommandAbout, InvalidArguments, Result, State, Status
 
 from .exits import Interrupted
 from .live import Live
@@ -68,7 +69,7 @@ class Sending:
         seed: int | None,
         plan: Plan | None,
     ) -> bool:
-        """Send it, print every outcome, and return whether all targets did it; with `detach` only that it was sent.
+        """Send it, print every outcome, and return whether all targets did it; with `detach` whether it was sent.
 
         :raises Interrupted: the user wants to wait no more.
         """
@@ -94,8 +95,8 @@ class Sending:
                 self._say_aside(Text(rollout.plan.describe(devices), style="dim"))
             if detach:
                 await dispatch.sent()
-                self._print_sent(dispatch)
-                return True
+                self._print_sent(dispatch, fleet.roster.states)
+                return bool(dispatch.addressed)
             await self._show(dispatch)
         outcomes = dispatch.outcomes
         if self._form is Form.JSON:
@@ -198,18 +199,27 @@ class Sending:
         elif self._form is Form.TEXT and (line := reply_line(Reply(result.device, result), show_device=True)):
             self._print(self._results, line)
 
-    def _print_sent(self, dispatch: Dispatch) -> None:
-        devices = dispatch.missing
+    def _print_sent(self, dispatch: Dispatch, states: Mapping[str, State]) -> None:
+        devices, unsent = dispatch.addressed, dispatch.never_addressed
         match self._form:
             case Form.JSON | Form.NDJSON:
-                sent = {"id": dispatch.id, "command": dispatch.command, "devices": list(devices)}
-                self._results.print(json_text(sent), soft_wrap=True)
+                sent = {
+                    "id": dispatch.id,
+                    "command": dispatch.command,
+                    "devices": list(devices),
+                    "offline": list(unsent),
+                }
+                self._print(self._results, json_text(sent))
             case Form.TEXT:
-                self._results.print(dispatch.id)
-                count = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
-                messages_console().print(
-                    f"sent to {count}; what becomes of it: outrider results {dispatch.id}", style="dim", soft_wrap=True
-                )
+                self._print(self._results, dispatch.id)
+                words = f"sent to {_counted(len(devices))}"
+                if away := [device for device in devices if not is_there(device, states)]:
+                    words += f", of which {len(away)} {'is' if len(away) == 1 else 'are'} away: {_some(away)}"
+                if unsent:
+                    words += f"; {_counted(len(unsent))} offline, nothing was sent there: {_some(unsent)}"
+                if devices:
+                    words += f"; what becomes of it: outrider results {dispatch.id}"
+                messages_console().print(Text(words, style="dim"), soft_wrap=True)
             case Form.QUIET:
                 pass
 
@@ -281,6 +291,10 @@ def _aborted(rollout: Rollout) -> Text:
     return text.append(
         f"; {len(never)} never addressed: {_some(never)}" if never else "; all devices had been addressed"
     )
+
+
+def _counted(number: int) -> str:
+    return f"{number} device{'' if number == 1 else 's'}"
 
 
 def _some(devices: Sequence[str]) -> str:

@@ -4,9 +4,12 @@ What comes from devices is shown with its control characters written out, so tha
 change colours or pose as another one's line.
 """
 
+import codecs
+import io
 import json
 import os
 import signal
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Final
@@ -18,6 +21,20 @@ _ESCAPED: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS: Final = "\u200c\u200d"  # harmless, and scripts and emoji need them
 _UNLIMITED: Final = 10_000
 """Columns where the output is no terminal: a line that another program reads is not folded."""
+
+
+def write_any_text() -> None:
+    """Have standard output and error write what their encoding lacks as JSON would escape it, instead of failing."""
+    codecs.register_error("escape-as-json", _escape_unwritable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="escape-as-json")
+
+
+def _escape_unwritable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_escape, error.object[error.start : error.end])), error.end
 
 
 class OutputClosed(SystemExit):
