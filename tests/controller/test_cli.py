@@ -553,6 +553,33 @@ async def test_no_wait_says_who_is_away_and_whom_nothing_was_sent_to(
     assert "not ended" not in waited.errors  # nothing more becomes of it
 
 
+async def test_output_that_was_left_out_is_said_to_be(
+    stage: Stage, prefix: str, spawn: Processes, tmp_path: Path, connect: Connect
+) -> None:
+    own = Stage(stage.broker, prefix, spawn, tmp_path)
+    peer = await connect(Peer(stage.broker.address))
+    await peer.subscribe(f"{prefix}/devices/+/cmd/#")
+    state = {"device": "odd-1", "status": "ready", "session": 1, "since": 0}
+    await peer.publish(f"{prefix}/devices/odd-1/state", state, retain=True)
+    sending = own.start("send", "odd-1", "tell")
+    asked = (await peer.wait_for(lambda message: message.topic.endswith("/cmd/tester"), 15)).json()
+    said = {"id": asked["id"], "device": "odd-1"}
+    for seq in (0, 1, 1, 1005, 1007):
+        printed = {**said, "seq": seq, "stream": "stdout", "data": f"at {seq}\n"}
+        await peer.publish(f"{prefix}/devices/odd-1/progress/tester", printed)
+    await peer.publish(f"{prefix}/devices/odd-1/result/tester", {**said, "command": "tell", "status": "done"})
+    assert await sending.wait(10) == 0
+    assert sending.errors.splitlines() == [
+        "odd-1  | at 0",
+        "odd-1  | at 1",
+        "odd-1  | at 1",
+        "odd-1  … 1,003 messages left out, it says too much",
+        "odd-1  | at 1005",
+        "odd-1  … 1 message left out, it says too much",
+        "odd-1  | at 1007",
+    ]
+
+
 async def test_text_that_the_outputs_encoding_lacks_is_escaped(
     stage: Stage, prefix: str, spawn: Processes, tmp_path: Path, connect: Connect
 ) -> None:

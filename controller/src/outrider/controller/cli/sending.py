@@ -21,7 +21,7 @@ from outrider.controller.plan import Plan, Share
 from outrider.controller.rollout import Rollout
 from outrider.controller.suggestions import nearest
 from outrider.device import Reply
-from outrider.schema import About, CommandAbout, InvalidArguments, Result, State, Status
+from outrider.schema import About, CommandAbout, InvalidArguments, Progress, Result, State, Status
 
 from .exits import Interrupted
 from .live import Live
@@ -53,6 +53,8 @@ class Sending:
         self._dispatch: Dispatch | None = None
         self._results = results_console()
         self._aside = self._results if self._results.is_terminal else messages_console()
+        self._heard: dict[str, tuple[int, bool]] = {}
+        """By device: the last `seq` of its progress, and whether it has printed anything."""
         self._held: list[tuple[Console, RenderableType]] | None = None
 
     async def run(
@@ -183,8 +185,7 @@ class Sending:
             if dispatch.rollout is not None:
                 live.note(_rollout_note(dispatch.rollout))
             if not isinstance(reply.message, Result):
-                if reply.message.stream is not None:
-                    self._say_aside(reply_line(reply, show_device=True))
+                self._say_progress(reply, reply.message)
             elif not dispatch.expects(reply.device):
                 line = reply_line(reply, show_device=True)
                 if line is not None:
@@ -192,6 +193,17 @@ class Sending:
             elif reply.device not in shown:
                 shown.add(reply.device)
                 self._print_outcome(reply.message)
+
+    def _say_progress(self, reply: Reply, progress: Progress) -> None:
+        """Print what a device's command prints, and how much of that did not come."""
+        last, printed = self._heard.get(reply.device, (-1, False))
+        printed = printed or progress.stream is not None
+        self._heard[reply.device] = max(progress.seq, last), printed
+        if printed and (gap := progress.seq - last - 1) > 0:
+            words = f"{printable(reply.device)}  … {gap:,} message{'' if gap == 1 else 's'} left out, it says too much"
+            self._say_aside(Text(words, style="dim"))
+        if progress.stream is not None:
+            self._say_aside(reply_line(reply, show_device=True))
 
     def _print_outcome(self, result: Result) -> None:
         if self._form is Form.NDJSON:
