@@ -243,6 +243,7 @@ def test_pool_stands_for_its_members_that_are_there() -> None:
         ("1.0.dev3", "1.0a1", -1),
         (2.5, "10", -1),
         (3, "3.0", 0),
+        (10**400, "1e300", 1),
         ("-5", "3", -1),
         ("1e3", "999", 1),
         ("kitchen", "hall", 1),
