@@ -80,6 +80,12 @@ class Terminal:
         """The line that the cursor is in."""
         return self.screen.display[self.screen.cursor.y].rstrip()
 
+    @property
+    def as_found(self) -> bool:
+        """Whether the terminal is as a shell wants it: keys are echoed, lines are edited, the cursor is seen."""
+        modes: int = termios.tcgetattr(self._master)[3]
+        return bool(modes & termios.ECHO and modes & termios.ICANON) and not self.screen.cursor.hidden
+
     def type(self, text: str) -> None:
         """Type this."""
         os.write(self._master, text.encode())

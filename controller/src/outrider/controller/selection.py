@@ -294,7 +294,7 @@ def compare(tag: Tag, value: str) -> int:
     Numbers compare as numbers, what looks like versions on both sides as versions (PEP 440), the rest as text.
     """
     if isinstance(tag, int | float) and not isinstance(tag, bool) and (number := _number(value)) is not None:
-        return _order(float(tag), number)
+        return _order(tag, number)  # as it is: an integer may be over what a float holds
     text = typed(tag)
     one, other = _version(text), _version(value)
     if one is not None and other is not None:

@@ -7,14 +7,14 @@ import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from outrider.schema import ALL, State, UnknownTarget
+from outrider.schema import ALL, NoMember, State, UnknownTarget
 
 from .grammar import TargetSyntax, read
 from .plan import Share
 from .selection import All, Compare, Glob, Group, In, Is, Pool, Scope, Selection, parts_of, typed
 from .suggestions import nearest
 
-__all__ = ["Target", "TargetSyntax", "Targets", "parse", "require_seen", "resolve", "sample"]
+__all__ = ["Target", "TargetSyntax", "Targets", "no_member", "parse", "require_seen", "resolve", "sample"]
 
 Target = Selection
 """A target that has been read."""
@@ -48,13 +48,14 @@ def resolve(target: str | Target, states: Mapping[str, State]) -> Targets:
 
     :raises TargetSyntax: the target cannot be read.
     :raises UnknownTarget: it stands for no device at all; says what there is instead.
+    :raises NoMember: it is a pool that no device which is there is in.
     """
     selection = read(target) if isinstance(target, str) else target
     wants_gone = any(part == Is("terminated") for part in parts_of(selection))
     universe = frozenset(id for id, state in states.items() if wants_gone or state.status != "terminated")
     devices = tuple(sorted(selection.devices(Scope(states, universe))))
-    if not devices and not isinstance(selection, Pool):
-        raise UnknownTarget(_nobody(selection, states))
+    if not devices:
+        raise _nobody(selection, states)
     match selection:
         case All():
             group: str | None = ALL
@@ -81,6 +82,18 @@ def require_seen(targets: Targets, states: Mapping[str, State]) -> Targets:
     return targets
 
 
+def no_member(pool: str, states: Mapping[str, State]) -> NoMember:
+    """The error for a pool without a ready member; says how its members are."""
+    counts: dict[str, int] = {}
+    for state in states.values():
+        if pool in state.pools:
+            counts[state.status] = counts.get(state.status, 0) + 1
+    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    known = {name for state in states.values() for name in state.pools}
+    nobody = f": no device is in this pool{nearest(pool, known, mark='any:')}"
+    return NoMember(f"no member of any:{pool} is ready{f' (members: {said})' if said else nobody}")
+
+
 def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
     """So many of the devices, chosen by chance; the same ones for the same devices and seed."""
     count = min(limit.of(len(targets.devices)), len(targets.devices))
@@ -89,8 +102,14 @@ def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
     return targets._replace(devices=devices, group=None, gone=targets.gone & chosen, unseen=targets.unseen & chosen)
 
 
-def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
+def _nobody(selection: Selection, states: Mapping[str, State]) -> UnknownTarget:
     """Why a target stands for no device, and what there is instead."""
+    if isinstance(selection, Pool):
+        return no_member(selection.name, states)
+    return UnknownTarget(_words_for_nobody(selection, states))
+
+
+def _words_for_nobody(selection: Selection, states: Mapping[str, State]) -> str:
     present = {id: state for id, state in states.items() if state.status != "terminated"}
     gone = f" ({len(states)} ended with terminate)" if states else ""
     if not present and not any(part == Is("terminated") for part in parts_of(selection)):

@@ -29,6 +29,7 @@ from .send import SendCommand, send
 from .shells import SCRIPTS, VARIABLE, Shell, current_shell, install
 from .simulate import simulate
 from .tab import answer
+from .terminal import write_any_text
 from .watch import watch
 
 
@@ -127,6 +128,7 @@ def main() -> None:
     logging.getLogger("outrider").addHandler(logging.NullHandler())
     if shell := os.environ.get(VARIABLE):
         _complete(shell)
+    write_any_text()
     try:
         app()
     except OutriderError as error:
