@@ -24,7 +24,7 @@ demo: $(VENV)/.controller ## Start a broker and three devices, show them at work
 test: $(VENV)/.dev ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev ## Run the tests that take long or need PyPI
+test-slow: $(VENV)/.dev ## Run the tests that take long or need PyPI or npm's registry
 	$(BIN)/python -m pytest -m slow
 
 test-compose: $(VENV)/.dev ## Run the tests of the compose set (needs a Docker engine)

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 import pyte
+from pyte.screens import Char
 
 ENTER: Final = "\r"
 TAB: Final = "\t"
@@ -26,12 +27,33 @@ CTRL_U: Final = "\x15"
 _LAUNCH: Final = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
 
 
+_ALTERNATE: Final = 1049
+"""The mode in which a program has a screen of its own, and leaves the other as it was."""
+
+
 class _Screen(pyte.Screen):
-    """A screen that answers when it is asked where the cursor is."""
+    """A screen that answers when it is asked where the cursor is, and has an alternate one."""
 
     def __init__(self, columns: int, lines: int, master: int) -> None:
         super().__init__(columns, lines)
         self._master = master
+        self._covered: tuple[list[dict[int, Char]], int, int] | None = None
+
+    def set_mode(self, *modes: int, **options: bool) -> None:
+        super().set_mode(*modes, **options)
+        if options.get("private") and _ALTERNATE in modes and self._covered is None:
+            rows = [dict(self.buffer[row]) for row in range(self.lines)]
+            self._covered = rows, self.cursor.x, self.cursor.y
+            self.erase_in_display(2)
+
+    def reset_mode(self, *modes: int, **options: bool) -> None:
+        super().reset_mode(*modes, **options)
+        if options.get("private") and _ALTERNATE in modes and self._covered is not None:
+            rows, self.cursor.x, self.cursor.y = self._covered
+            self._covered = None
+            self.erase_in_display(2)
+            for row, cells in enumerate(rows):
+                self.buffer[row].update(cells)
 
     def write_process_input(self, data: str) -> None:
         os.write(self._master, data.encode())
@@ -57,6 +79,12 @@ class Terminal:
     def line(self) -> str:
         """The line that the cursor is in."""
         return self.screen.display[self.screen.cursor.y].rstrip()
+
+    @property
+    def as_found(self) -> bool:
+        """Whether the terminal is as a shell wants it: keys are echoed, lines are edited, the cursor is seen."""
+        modes: int = termios.tcgetattr(self._master)[3]
+        return bool(modes & termios.ECHO and modes & termios.ICANON) and not self.screen.cursor.hidden
 
     def type(self, text: str) -> None:
         """Type this."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from docs import generate
+from outrider.controller.cli.words import OWN_WORDS
 from outrider.device import RESERVED
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import CONDITIONS, MAX_DEPTH, MAX_SIZE, Command, Kind, Progress, Result, State, Status, Topics
@@ -158,6 +159,11 @@ def test_commands_that_run_elsewhere_do(command: str) -> None:
     if command.startswith("make "):
         target = command.removeprefix("make ")
         assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_words_of_the_repl_are_those_that_its_page_tells() -> None:
+    table = re.findall(r"^\| `(.+?)` \| ", (ROOT / "docs" / "repl.md").read_text(), re.MULTILINE)
+    assert [usage.replace("\\|", "|") for usage in table] == [word.usage for word in OWN_WORDS.values()]
 
 
 def test_links_and_pictures_are_there() -> None:

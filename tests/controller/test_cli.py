@@ -530,6 +530,78 @@ async def test_a_device_that_was_killed_is_lost_and_the_command_queued(
     assert row.split()[:3] == ["lamp-9", "lost", "calculate"]
 
 
+async def test_no_wait_says_who_is_away_and_whom_nothing_was_sent_to(
+    stage: Stage, prefix: str, spawn: Processes, tmp_path: Path, connect: Connect
+) -> None:
+    own = Stage(stage.broker, prefix, spawn, tmp_path)
+    peer = await connect(Peer(stage.broker.address))
+    for device, status in {"lamp-7": "ready", "lamp-8": "lost", "lamp-9": "terminated"}.items():
+        state = {"device": device, "status": status, "session": 1, "since": 0}
+        await peer.publish(f"{prefix}/devices/{device}/state", state, retain=True)
+    told = await own("send", "lamp-7,lamp-8,lamp-9", "ping", "--no-wait")
+    assert told.code == 0
+    assert (
+        "sent to 2 devices, of which 1 is away: lamp-8; 1 device offline, nothing was sent there: lamp-9" in told.errors
+    )
+    (document,) = (await own("send", "lamp-7,lamp-8,lamp-9", "ping", "--no-wait", "--json", "--if-offline=fail")).json
+    assert (document["devices"], document["offline"]) == (["lamp-7"], ["lamp-8", "lamp-9"])
+    nowhere = await own("send", "lamp-9", "ping", "--no-wait")
+    assert nowhere.code == 1
+    assert "sent to 0 devices; 1 device offline, nothing was sent there: lamp-9\n" in nowhere.errors
+    waited = await own("send", "lamp-8,lamp-9", "ping", "--if-offline=fail")
+    assert waited.output.splitlines()[-1] == "2 targets: 2 offline"
+    assert "not ended" not in waited.errors  # nothing more becomes of it
+
+
+async def test_output_that_was_left_out_is_said_to_be(
+    stage: Stage, prefix: str, spawn: Processes, tmp_path: Path, connect: Connect
+) -> None:
+    own = Stage(stage.broker, prefix, spawn, tmp_path)
+    peer = await connect(Peer(stage.broker.address))
+    await peer.subscribe(f"{prefix}/devices/+/cmd/#")
+    state = {"device": "odd-1", "status": "ready", "session": 1, "since": 0}
+    await peer.publish(f"{prefix}/devices/odd-1/state", state, retain=True)
+    sending = own.start("send", "odd-1", "tell")
+    asked = (await peer.wait_for(lambda message: message.topic.endswith("/cmd/tester"), 15)).json()
+    said = {"id": asked["id"], "device": "odd-1"}
+    for seq in (0, 1, 1, 1005, 1007):
+        printed = {**said, "seq": seq, "stream": "stdout", "data": f"at {seq}\n"}
+        await peer.publish(f"{prefix}/devices/odd-1/progress/tester", printed)
+    await peer.publish(f"{prefix}/devices/odd-1/result/tester", {**said, "command": "tell", "status": "done"})
+    assert await sending.wait(10) == 0
+    assert sending.errors.splitlines() == [
+        "odd-1  | at 0",
+        "odd-1  | at 1",
+        "odd-1  | at 1",
+        "odd-1  … 1,003 messages left out, it says too much",
+        "odd-1  | at 1005",
+        "odd-1  … 1 message left out, it says too much",
+        "odd-1  | at 1007",
+    ]
+
+
+async def test_text_that_the_outputs_encoding_lacks_is_escaped(
+    stage: Stage, prefix: str, spawn: Processes, tmp_path: Path, connect: Connect
+) -> None:
+    own = Stage(stage.broker, prefix, spawn, tmp_path)
+    peer = await connect(Peer(stage.broker.address))
+    state = {"device": "lamp-9", "status": "lost", "session": 1, "since": 0, "tags": {"room": "küche 🍳"}}
+    await peer.publish(f"{prefix}/devices/lamp-9/state", state, retain=True)
+    listed = await own("devices", PYTHONIOENCODING="ascii")
+    assert (listed.code, "room=k\\u00fcche \\ud83c\\udf73" in listed.output) == (0, True)
+    listed = await own("devices", "--json", PYTHONIOENCODING="ascii")
+    assert listed.output.isascii()
+    assert listed.json[0]["tags"] == {"room": "küche 🍳"}
+    assert (await own("watch", "--once", PYTHONIOENCODING="latin-1")).code == 0
+
+
+@pytest.mark.parametrize("words", [["devices"], ["about"], ["jobs"], ["results", "--target"], ["forget"], ["watch"]])
+async def test_a_pool_that_nobody_is_in_is_a_usage_error(cli: Cli, words: list[str]) -> None:
+    ended = await cli(*words, "any:words")
+    assert ended.code == 2
+    assert "no member of any:words is ready: no device is in this pool" in ended.errors
+
+
 async def test_an_answer_that_is_no_json_is_shown_as_such(
     stage: Stage, prefix: str, spawn: Processes, tmp_path: Path, connect: Connect
 ) -> None:

@@ -186,6 +186,14 @@ async def test_no_device_that_answers_late_is_lost_from_the_counts(bench: Bench)
         assert await to_its_end(dispatch) == dict.fromkeys(("lamp-0", "lamp-1", "lamp-2"), Status.RUNNING)
 
 
+async def test_devices_that_have_answered_are_still_among_those_addressed(bench: Bench) -> None:
+    async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(2))) as fleet:
+        dispatch = fleet.dispatch("all", "work", [0.0])
+        await to_its_end(dispatch)
+        assert dispatch.missing == ()
+        assert dispatch.addressed == ("lamp-0", "lamp-1")
+
+
 async def test_cancel_ends_it_on_every_device_and_their_outcomes_still_come(bench: Bench) -> None:
     async with bench.serving(*(bench.device(f"lamp-{n}") for n in range(3))) as fleet:
         dispatch = fleet.dispatch("all", "work", [60.0])

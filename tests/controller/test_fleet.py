@@ -290,6 +290,14 @@ async def test_like_devices_share_one_about(broker: BrokerUnderTest, prefix: str
         assert fleet.roster.about("lamp-2") is None
 
 
+async def test_about_that_is_asked_for_twice_at_once_comes_to_both(
+    broker: BrokerUnderTest, prefix: str, open_fleet: Open
+) -> None:
+    async with serving(broker, prefix, lamp("lamp-1")), open_fleet() as fleet, asyncio.timeout(10):
+        one, other = await asyncio.gather(fleet.about("lamp-1"), fleet.abouts(["lamp-1"]))
+        assert other == {"lamp-1": one}
+
+
 async def test_a_device_that_told_no_about_is_named_or_left_out(
     broker: BrokerUnderTest, prefix: str, open_fleet: Open, connect: Connect
 ) -> None:

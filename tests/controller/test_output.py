@@ -182,6 +182,19 @@ def test_a_schema_is_told_in_words(schema: object, words: str) -> None:
     assert schemas.words(schemas.read(schema)) == words
 
 
+def test_default_of_an_argument_stands_beside_the_reference_to_its_type() -> None:
+    scene = {"enum": ["day", "night"], "description": "How a room is lit."}
+    schema = {
+        "type": "object",
+        "properties": {"scene": {"$ref": "#/$defs/Scene", "default": "day"}},
+        "$defs": {"Scene": scene},
+    }
+    read = schemas.read(schema)
+    assert read is not None
+    assert read.properties["scene"].default == "day"
+    assert schemas.words(read.properties["scene"]) == '"day" or "night"'
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -109,6 +109,7 @@ def test_no_batches_and_no_minimum_are_refused_as_bad_use() -> None:
     ("described", "words"),
     [
         (plan("1,10%,50%").describe(111), "111 devices in 4 batches: 1, 12, 56, 42"),
+        (plan("1").describe(0), "no device to send to"),
         (plan("1").describe(10), "10 devices in 10 batches: 1, 1, 1, 1, 1, 1, …"),
         (plan("5", abort="1").describe(1), "1 device in 1 batch: 1; aborts at 1 failure"),
         (

@@ -101,6 +101,18 @@ async def test_outcomes_of_a_simulated_fleet_add_up_against_its_own_log(
         assert fleet.devices() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_states_are_cleared_whichever_signal_ends_it(
+    broker: BrokerUnderTest, prefix: str, spawn: Processes, number: signal.Signals
+) -> None:
+    process = simulate(spawn, broker, prefix, "3")
+    await connected(process)
+    process.send_signal(number)
+    assert await process.wait(20) == 0
+    async with Fleet(broker.address, requester="tester", prefix=prefix) as fleet:
+        assert fleet.devices() == []
+
+
 async def test_states_stay_at_the_end_with_keep(broker: BrokerUnderTest, prefix: str, spawn: Processes) -> None:
     process = simulate(spawn, broker, prefix, "3", "--keep", "--unready", "--pool", "words", "--tag", "fw=1,2")
     await connected(process)

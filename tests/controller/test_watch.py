@@ -377,6 +377,9 @@ def test_what_does_not_fit_is_summed_up() -> None:
     view.offset = 10_000
     lines = text_of(made, view, now=NOW + 100)
     assert lines[-3].split()[0] == "kiosk-999"
+    made.result("ann", result("kiosk-900", "c1"), NOW + 101)
+    view.offset = 10
+    assert "busy" not in text_of(made, view, now=NOW + 101)[-2]
 
 
 @pytest.mark.parametrize("width", [1, 10, 20, 40, 80, 81, 120, 200, 500])

@@ -63,6 +63,24 @@ async def test_progress_is_left_out_without_a_broker(bench: Bench) -> None:
     assert bench.dropped == {"progress": PROGRESS_WAITING}
 
 
+async def test_last_progress_that_was_left_out_comes_before_the_result(bench: Bench) -> None:
+    bench.answers.give(progress(1))
+    bench.answers.give(progress(2))
+    bench.answers.give(result("a2"))
+    assert bench.connection.pending == 1
+    bench.answers.give(result("a1"))
+    assert bench.connection.pending == 3
+    bench.answers.give(result("a1"))
+    assert bench.connection.pending == 4
+
+
+async def test_result_is_given_also_where_the_last_progress_cannot_be(bench: Bench) -> None:
+    broken = Progress(id="a1", device="lamp-1", seq=1, text="\udcff")
+    bench.answers.give(Answer("me", broken, Encoding.JSON, None))
+    bench.answers.give(result("a1"))
+    assert bench.connection.pending == 1
+
+
 async def test_answer_that_no_encoding_carries_becomes_a_failure(bench: Bench) -> None:
     entry = Entry(Key("me", "", "a1"), b"", Encoding.JSON, expires=1e9, stated=True)
     bench.journal.accept(entry)

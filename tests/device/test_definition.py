@@ -161,6 +161,7 @@ def test_public_names_of_the_package() -> None:
             "Track",
             "Will",
             "calculate",
+            "common_commands",
             "error_of",
             "ping",
             "run_in_daemon_thread",

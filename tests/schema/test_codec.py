@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outrider.schema import MAX_DEPTH, MAX_SIZE, Code, Command, Decoder, Encoding, InvalidMessage, check_limits, encode
+from outrider.schema import (
+    MAX_DEPTH,
+    MAX_SIZE,
+    Code,
+    Command,
+    Decoder,
+    Encoding,
+    InvalidMessage,
+    State,
+    check_limits,
+    encode,
+)
 from outrider.schema.codec import MAX_SIZED, check_nesting, find_id
 
 COMMAND = Decoder(Command)
@@ -185,6 +196,13 @@ def test_ill_formed_envelope_field_is_refused(fields: dict[str, object]) -> None
             continue  # JSON has no such numbers
         with pytest.raises(InvalidMessage):
             COMMAND.decode(encode(value, encoding))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_tag_that_is_no_number_is_refused(number: float) -> None:
+    state = {"device": "lamp-1", "status": "ready", "session": 1, "since": 0, "tags": {"watts": number}}
+    with pytest.raises(InvalidMessage):
+        Decoder(State).decode(encode(state, Encoding.MSGPACK))
 
 
 def test_broken_message_names_its_id() -> None:

@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import msgspec
@@ -224,7 +225,7 @@ def test_schema_help_and_parameters_come_from_the_function() -> None:
     assert SPEC.arguments_schema["properties"] == {
         "x": {"type": "number", "minimum": 0},
         "msg": {"type": "string", "default": "hi"},
-        "tags": {"type": "array", "items": {"type": "string"}},
+        "tags": {"type": "array", "items": {"type": "string"}, "default": ["a"]},
     }
 
 
@@ -292,6 +293,42 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+def takes_path(file: Path) -> None:
+    raise NotImplementedError(file)
+
+
+def gives_path() -> Path:
+    raise NotImplementedError
+
+
+def may_have_job(level: int, job: "Job | None" = None) -> None:
+    raise NotImplementedError(level, job)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (takes_path, "command 'takes_path', parameter 'file': .*Path'> is not supported; use numbers, text"),
+        (gives_path, "command 'gives_path', its result: .*Path'> is not supported"),
+        (may_have_job, "parameter 'job': .*is annotated just `Job`"),
+    ],
+)
+def test_type_that_no_message_carries_is_named_with_its_place(function: Callable[..., object], words: str) -> None:
+    with pytest.raises(InvalidCommand, match=words) as raised:
+        CommandSpec(function, injectable=(Job,))
+    assert "\n" not in str(raised.value)
+
+
+def test_struct_as_default_is_another_one_for_each_call() -> None:
+    def plot(start: Point = Point(1.0)) -> None:  # noqa: B008
+        raise NotImplementedError(start)
+
+    spec = CommandSpec(plot)
+    first = spec.arguments(UNSET, Encoding.JSON)["start"]
+    first.x = 9.0
+    assert spec.arguments(UNSET, Encoding.JSON)["start"] == Point(1.0)
 
 
 @given(JSON_VALUES, st.sampled_from(Encoding))

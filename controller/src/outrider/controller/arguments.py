@@ -67,13 +67,14 @@ def split_call(line: str) -> tuple[str, list[str]] | None:
     return call[1], _split_commas(call[2])
 
 
-def parse(words: Sequence[str], about: CommandAbout | None, command: str) -> Arguments:
+def parse(words: Sequence[str], about: CommandAbout | None, command: str, *, partial: bool = False) -> Arguments:
     """Typed arguments from words.
 
     A word is read by the schema of its parameter: as it stands where that is text, else as JSON. One word that is a
     JSON object or array gives all arguments at once, unless the parameter it would belong to takes an object or array.
 
     :param about: the command's own description; without it words that look like JSON are read as JSON.
+    :param partial: more arguments may follow, so none is missing.
     :raises InvalidArguments: naming the argument that is unknown, missing, ill-typed or out of range.
     """
     for word in (command, *words):
@@ -86,7 +87,7 @@ def parse(words: Sequence[str], about: CommandAbout | None, command: str) -> Arg
     whole = _whole(words, properties, schema)
     arguments = _read(words, properties, schema) if whole is None else whole
     if about:
-        check(arguments, about, command)
+        check(arguments, about, command, partial=partial)
     return arguments
 
 
@@ -115,11 +116,12 @@ def _read(words: Sequence[str], properties: Mapping[str, object], schema: Mappin
     return arguments
 
 
-def check(arguments: Arguments, about: CommandAbout, command: str) -> None:
+def check(arguments: Arguments, about: CommandAbout, command: str, *, partial: bool = False) -> None:
     """Check arguments against the device's schema, before anything is sent.
 
     Where the device's schema is none, it must judge itself.
 
+    :param partial: none is missing.
     :raises InvalidArguments: naming the argument at fault.
     """
     schema = _schema_of(about)
@@ -134,6 +136,8 @@ def check(arguments: Arguments, about: CommandAbout, command: str) -> None:
     for name in arguments:
         if name not in properties:
             raise InvalidArguments(f"unknown argument {name!r}: {takes}", argument=name)
+    if partial:
+        schema = {key: value for key, value in schema.items() if key != "required"}
     for name in cast("list[str]", schema.get("required", [])):
         if name not in arguments:
             raise InvalidArguments(f"argument {name!r} is missing: {takes}", argument=name)

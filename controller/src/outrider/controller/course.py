@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from outrider.device import Invocation
-from outrider.schema import Code, NoMember, Result, State, Status
+from outrider.schema import Code, Result, State, Status
+
+from .targets import no_member
 
 LOOK_AGAIN: Final = 5.0
 """Seconds after which whoever waits looks again at whether anything may still come."""
@@ -145,7 +147,6 @@ class AnyOf:
         idempotent: bool,
         chance: random.Random,
     ) -> None:
-        self._pool = pool
         self._members = members
         self._invocation = invocation
         self._states = states
@@ -157,7 +158,7 @@ class AnyOf:
         self._since = 0.0
         self._next = self._pick()
         if self._next is None:
-            raise NoMember(f"no member of any:{pool} is ready{self._who()}")
+            raise no_member(pool, states)
 
     def step(self, now: float) -> Step:
         """The next member, where one is to be asked."""
@@ -227,14 +228,6 @@ class AnyOf:
                 return not self._idempotent
             case _:
                 return True
-
-    def _who(self) -> str:
-        counts: dict[str, int] = {}
-        for state in self._states.values():
-            if self._pool in state.pools:
-                counts[state.status] = counts.get(state.status, 0) + 1
-        said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        return f" (members: {said})" if said else ": no device is in this pool"
 
 
 def is_there(device: str, states: States) -> bool:

@@ -152,6 +152,11 @@ class Dispatch:
         return device in self._members
 
     @property
+    def addressed(self) -> tuple[str, ...]:
+        """The devices that the command has been sent to so far, in the order in which it was."""
+        return self._invocation.devices
+
+    @property
     def never_addressed(self) -> tuple[str, ...]:
         """The devices of the target that the command has not been sent to."""
         if self.targets.pool is not None:

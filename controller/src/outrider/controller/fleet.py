@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from outrider.device import DEFAULT_WAIT, Address, Arguments, Connection, Invoker, Message, Subscription, error_of
 from outrider.schema import (
@@ -77,6 +78,7 @@ class Fleet:
         self.requester = requester or default_requester(address.user)
         self.roster = Roster()
         self._abouts: dict[str, About] = {}
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.topics = Topics(prefix)
         self._parse = lru_cache(maxsize=16_384)(self.topics.parse)
         self._connection = Connection(
@@ -149,13 +151,16 @@ class Fleet:
         :raises UnknownTarget: nobody has seen this device, or its about does not stand on the broker.
         """
         self._require(device)
-        if known := self.roster.about(device):
-            return known
+        asking = self._asking.setdefault(device, asyncio.Lock())
+        async with asking:  # one subscription at a time: the first to end it would end it for the others
+            return self.roster.about(device) or await self._ask_about(device, wait)
+
+    async def _ask_about(self, device: str, wait: float) -> About:
         filter = self.topics.about(device)
         coming = self.roster.await_about(device)
-        await self._connection.subscribe(Subscription(filter))
         try:
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(wait):  # which covers a connection that is lost
+                await self._connection.subscribe(Subscription(filter))
                 return await coming
         except TimeoutError:
             raise UnknownTarget(

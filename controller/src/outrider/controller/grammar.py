@@ -113,6 +113,19 @@ def read(text: str) -> Selection:
     return _Reader(text).selection(tree)
 
 
+def accepted_after(text: str) -> "tuple[list[Token], frozenset[str]] | None":
+    """The tokens of a target's beginning, and the names of those that may come next; None where it cannot be read."""
+    from lark.exceptions import UnexpectedInput
+
+    reading = _parser().parse_interactive(text)  # pyright: ignore[reportUnknownMemberType]
+    try:
+        tokens = list(reading.iter_parse())
+    except UnexpectedInput:
+        return None
+    accepts: set[str] = reading.accepts()  # type: ignore[no-untyped-call]  # lark leaves it untyped
+    return tokens, frozenset(accepts)
+
+
 @lru_cache(maxsize=1)
 def _parser() -> "Lark":
     # Here, not above: reading a grammar takes some ten milliseconds, which a program without targets need not wait for.
@@ -249,7 +262,10 @@ def _check_depth(text: str) -> None:
 def _misfit(text: str, token: "Token", expected: Iterable[str]) -> TargetSyntax:
     if token.type == "$END":
         return TargetSyntax(f"the target ends; {_hint(token, expected)}", text, len(text.rstrip()) + 1)
-    return TargetSyntax(f"{str(token)!r} does not fit; {_hint(token, expected)}", text, (token.start_pos or 0) + 1)
+    at = token.start_pos or 0
+    within = token.type in ("GROUP", "STRING") and re.match(r"[^\s,()=!<>]", text[at - 1 : at])
+    hint = "names and values with such signs go in quotes" if within else _hint(token, expected)
+    return TargetSyntax(f"{str(token)!r} does not fit; {hint}", text, at + 1)
 
 
 def _hint(token: "Token", expected: Iterable[str]) -> str:
@@ -261,6 +277,8 @@ def _hint(token: "Token", expected: Iterable[str]) -> str:
         return "a list does not mix with and, or, not: put the list, or the query, in parentheses"
     if token.type == "WORD" and token.startswith("-") and "MINUS" in names:
         return "to take devices away, put a blank on both sides of the minus: @kitchen - lamp-3"
+    if token.type in _OF_A_SET and "COMMA" in names:
+        return "commas join devices (a,b), and/or join conditions; a value with blanks in it goes in quotes"
     if names >= {"WORD", "GROUP"}:
         return "expected a device's id, a glob, @group, all, is:ready, a query as room=kitchen, or ("
     if names <= {"WORD", "STRING"}:

@@ -134,6 +134,8 @@ class Plan:
 
     def describe(self, total: int) -> str:
         """The plan for so many devices, for people: `111 devices in batches of 1, 10, 50, 50; aborts after …`."""
+        if not total:
+            return "no device to send to"
         sizes = self.sizes(total)
         shown = ", ".join(map(str, islice(sizes, 6))) + (", …" if len(sizes) > 6 else "")
         words = (

@@ -294,8 +294,8 @@ def compare(tag: Tag, value: str) -> int:
     Numbers compare as numbers, what looks like versions on both sides as versions (PEP 440), the rest as text.
     """
     if isinstance(tag, int | float) and not isinstance(tag, bool) and (number := _number(value)) is not None:
-        return _order(float(tag), number)
-    text = ("true" if tag else "false") if isinstance(tag, bool) else str(tag)
+        return _order(tag, number)  # as it is: an integer may be over what a float holds
+    text = typed(tag)
     one, other = _version(text), _version(value)
     if one is not None and other is not None:
         return _order(one, other)
@@ -305,6 +305,11 @@ def compare(tag: Tag, value: str) -> int:
     return _order(text, value)
 
 
+def typed(tag: Tag) -> str:
+    """A tag's value as it is typed, but for quotes."""
+    return ("true" if tag else "false") if isinstance(tag, bool) else str(tag)
+
+
 def word(text: str) -> str:
     """A name as it is typed in a target: in quotes where it would be read otherwise."""
     return text if _PLAIN.fullmatch(text) and not text.startswith(("is:", "any:")) else _quoted(text)
@@ -312,7 +317,7 @@ def word(text: str) -> str:
 
 def value_word(text: str) -> str:
     """A tag's value as it is typed in a target; globs in it stay what they are."""
-    return text if re.fullmatch(r"[^\s,()=!<>\"'\[]+", text) else _quoted(text)
+    return text if re.fullmatch(r"[^\s,()=!<>\"'@\[]+", text) else _quoted(text)
 
 
 def nested(part: Selection, *weaker: type) -> str:

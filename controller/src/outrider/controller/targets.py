@@ -4,19 +4,17 @@ The grammar is in `grammar`, its meaning in `selection`; here it meets the state
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from outrider.schema import ALL, State, UnknownTarget
+from outrider.schema import ALL, NoMember, State, UnknownTarget
 
 from .grammar import TargetSyntax, read
 from .plan import Share
-from .selection import All, Compare, Glob, Group, Id, In, Is, Pool, Scope, Selection, parts_of
+from .selection import All, Compare, Glob, Group, In, Is, Pool, Scope, Selection, parts_of, typed
 from .suggestions import nearest
 
-__all__ = ["Target", "TargetSyntax", "Targets", "Term", "parse", "require_seen", "resolve", "sample", "terms"]
-
-T = TypeVar("T", str, tuple[str, str])
+__all__ = ["Target", "TargetSyntax", "Targets", "no_member", "parse", "require_seen", "resolve", "sample"]
 
 Target = Selection
 """A target that has been read."""
@@ -50,13 +48,14 @@ def resolve(target: str | Target, states: Mapping[str, State]) -> Targets:
 
     :raises TargetSyntax: the target cannot be read.
     :raises UnknownTarget: it stands for no device at all; says what there is instead.
+    :raises NoMember: it is a pool that no device which is there is in.
     """
     selection = read(target) if isinstance(target, str) else target
     wants_gone = any(part == Is("terminated") for part in parts_of(selection))
     universe = frozenset(id for id, state in states.items() if wants_gone or state.status != "terminated")
     devices = tuple(sorted(selection.devices(Scope(states, universe))))
-    if not devices and not isinstance(selection, Pool):
-        raise UnknownTarget(_nobody(selection, states))
+    if not devices:
+        raise _nobody(selection, states)
     match selection:
         case All():
             group: str | None = ALL
@@ -83,6 +82,18 @@ def require_seen(targets: Targets, states: Mapping[str, State]) -> Targets:
     return targets
 
 
+def no_member(pool: str, states: Mapping[str, State]) -> NoMember:
+    """The error for a pool without a ready member; says how its members are."""
+    counts: dict[str, int] = {}
+    for state in states.values():
+        if pool in state.pools:
+            counts[state.status] = counts.get(state.status, 0) + 1
+    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    known = {name for state in states.values() for name in state.pools}
+    nobody = f": no device is in this pool{nearest(pool, known, mark='any:')}"
+    return NoMember(f"no member of any:{pool} is ready{f' (members: {said})' if said else nobody}")
+
+
 def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
     """So many of the devices, chosen by chance; the same ones for the same devices and seed."""
     count = min(limit.of(len(targets.devices)), len(targets.devices))
@@ -91,43 +102,14 @@ def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
     return targets._replace(devices=devices, group=None, gone=targets.gone & chosen, unseen=targets.unseen & chosen)
 
 
-class Term(NamedTuple):
-    """A word that a target may be made of, and what it means."""
-
-    text: str
-    help: str
-
-
-def terms(states: Mapping[str, State]) -> Iterator[Term]:
-    """The words that mean something in this fleet, for completion: devices, groups, pools, statuses, tags, all."""
-    present = {id: state for id, state in states.items() if state.status != "terminated"}
-    for id in sorted(states):
-        yield Term(str(Id(id)), states[id].status)
-    for group, count in _counted(name for state in present.values() for name in state.groups):
-        yield Term(f"@{group}", f"group of {count}")
-    yield Term(ALL, f"{len(present)} devices")
-    for pool, count in _counted(name for state in present.values() for name in state.pools):
-        yield Term(f"any:{pool}", f"any one of {count}")
-    for status, count in _counted(state.status for state in states.values()):
-        yield Term(f"is:{status}", f"{count} devices")
-    pairs = ((key, _typed(value)) for state in present.values() for key, value in state.tags.items())
-    for (key, value), count in _counted(pairs):
-        yield Term(str(Compare(key, "=", value)), f"tag of {count}")
-
-
-def _counted(things: Iterable[T]) -> list[tuple[T, int]]:
-    counts: dict[T, int] = {}
-    for each in things:
-        counts[each] = counts.get(each, 0) + 1
-    return sorted(counts.items())
-
-
-def _typed(tag: str | float | bool) -> str:
-    return ("true" if tag else "false") if isinstance(tag, bool) else str(tag)
-
-
-def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
+def _nobody(selection: Selection, states: Mapping[str, State]) -> UnknownTarget:
     """Why a target stands for no device, and what there is instead."""
+    if isinstance(selection, Pool):
+        return no_member(selection.name, states)
+    return UnknownTarget(_words_for_nobody(selection, states))
+
+
+def _words_for_nobody(selection: Selection, states: Mapping[str, State]) -> str:
     present = {id: state for id, state in states.items() if state.status != "terminated"}
     gone = f" ({len(states)} ended with terminate)" if states else ""
     if not present and not any(part == Is("terminated") for part in parts_of(selection)):
@@ -147,7 +129,7 @@ def _nobody(selection: Selection, states: Mapping[str, State]) -> str:
 
 
 def _known_of(key: str, present: Mapping[str, State]) -> str:
-    values = {_typed(state.tags[key]) for state in present.values() if key in state.tags}
+    values = {typed(state.tags[key]) for state in present.values() if key in state.tags}
     if not values:
         return f"; none has a tag {key}{nearest(key, {tag for state in present.values() for tag in state.tags})}"
     some = sorted(values)

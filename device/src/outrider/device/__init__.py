@@ -1,7 +1,7 @@
 """An endpoint of outrider: devices with typed commands, and the connection and invoker that both sides use."""
 
 from .address import Address
-from .builtin import RESERVED, Stats, calculate, ping
+from .builtin import RESERVED, Stats, calculate, common_commands, ping
 from .clock import ManualClock
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
@@ -40,6 +40,7 @@ __all__ = [
     "Track",
     "Will",
     "calculate",
+    "common_commands",
     "error_of",
     "ping",
     "run_in_daemon_thread",

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 
 from msgspec import UNSET, structs
@@ -31,7 +32,7 @@ NOT_RETAINED = frozenset((*READING, "cancel"))
 """Questions about other commands, whose answers must not take the place of those commands' results on the broker."""
 
 PROGRESS_WAITING = 1000
-"""Unacknowledged messages above which progress is left out: a gap in its `seq` shows that."""
+"""Unacknowledged messages above which progress is left out, but for the last one of each job: `seq` shows the gap."""
 
 MOST_WAITING = 50_000
 """Unacknowledged messages above which a device takes no more commands: it could not keep their answers."""
@@ -59,6 +60,8 @@ class Answers:
         self._dropped = dropped
         self._under_way: dict[Entry, asyncio.Future[None]] = {}
         self._noting: asyncio.TimerHandle | None = None
+        self._left_out: dict[tuple[str, str], Answer] = {}
+        """By requester and id: the last progress of a job, where it was left out."""
 
     @property
     def overrun(self) -> bool:
@@ -67,14 +70,22 @@ class Answers:
 
     def give(self, answer: Answer) -> None:
         """Publish an answer. It never raises: whose answer it is cannot help it."""
+        job = answer.requester, answer.message.id
+        last = self._left_out.pop(job, None)
+        if isinstance(answer.message, Result):
+            if last is not None and self._connection.pending < MOST_WAITING:
+                self._dropped["progress"] -= 1
+                self._try(self._give_progress, last)
+            self._try(self._give_result, answer)
+        elif self._connection.connected and self._connection.pending < PROGRESS_WAITING:
+            self._try(self._give_progress, answer)
+        else:
+            self._dropped["progress"] += 1
+            self._left_out[job] = answer
+
+    def _try(self, publish: Callable[[Answer], None], answer: Answer) -> None:
         try:
-            if isinstance(answer.message, Result):
-                self._give_result(answer, answer.message)
-            elif self._connection.connected and self._connection.pending < PROGRESS_WAITING:
-                topic = self._topics.progress(self._device, answer.requester)
-                self._connection.publish(topic, encode(answer.message, answer.encoding))
-            else:
-                self._dropped["progress"] += 1
+            publish(answer)
         except (OutriderError, TypeError, ValueError) as error:
             self._dropped["answer"] += 1
             logger.error(  # noqa: TRY400  # the words say it
@@ -92,8 +103,13 @@ class Answers:
         if self._noting:
             self._noting.cancel()
 
-    def _give_result(self, answer: Answer, result: Result) -> None:
-        entry = answer.entry
+    def _give_progress(self, answer: Answer) -> None:
+        topic = self._topics.progress(self._device, answer.requester)
+        self._connection.publish(topic, encode(answer.message, answer.encoding))
+
+    def _give_result(self, answer: Answer) -> None:
+        entry, result = answer.entry, answer.message
+        assert isinstance(result, Result)
         # The future, not the key: its callback runs a turn later, when a repeat may have been read already.
         if entry and (first := self._under_way.get(entry)) and not first.done():
             return  # repeated while the first is still on its way

@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType, json, msgpack, to_builtins
 from msgspec.structs import replace
 
-from outrider.schema import About, Encoding
+from outrider.schema import About, CommandAbout, CommandSpec, Encoding
 
 from .executor import Executor
 from .job import Job, RunningJob
@@ -111,6 +111,18 @@ class Controls:
 def ping() -> int:
     """Return the device's clock: the current Unix time in whole seconds."""
     return int(time.time())
+
+
+def common_commands() -> dict[str, CommandAbout]:
+    """What the about of every device says of the commands that it has anyway: the control commands and `ping`."""
+    controls = Controls.__new__(Controls)  # its signatures are all that is needed
+    return {
+        "ping": CommandSpec(ping).about(idempotent=True),
+        **{
+            name: CommandSpec(getattr(controls, name), injectable=(Job,)).about(idempotent=name in READING)
+            for name in RESERVED
+        },
+    }
 
 
 async def calculate(job: Job, x: Annotated[float, Meta(ge=0)], msg: str) -> str:

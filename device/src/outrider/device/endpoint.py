@@ -238,7 +238,7 @@ class Endpoint:
             else:
                 self._executor.refuse(command.id, command.command, requester, Code.UNAUTHORIZED, words, encoding)
         else:
-            self._executor.clocks.observe(command.issued, self._clock(), waited=self._may_have_waited)
+            self._executor.skew.observe(command.issued, self._clock(), waited=self._may_have_waited)
             self._executor.receive(command, encoding, requester)
 
     @property
@@ -287,7 +287,7 @@ class Endpoint:
         return Stats(
             uptime=now - self._began,
             clock=now,
-            clock_ahead=self._executor.clocks.ahead,
+            clock_ahead=self._executor.skew.ahead,
             session=self._presence.session,
             protocol=self._connection.protocol,
             jobs=len(self._executor.running()),

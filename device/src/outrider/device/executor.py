@@ -29,11 +29,11 @@ from outrider.schema import (
 from outrider.schema.messages import DEFAULT_EXPIRY
 
 from .admission import Admission, Refusal, Registration, Situation
-from .clocks import Clocks
 from .execution import TEXT_LENGTH, Execution, carried, chunks
 from .job import Job, RunningJob
 from .journal import CLOCK_TOLERANCE, Entry, Journal, Key, Stage, digest
 from .runner import Ending, Runner, failed
+from .skew import Skew
 from .threads import call_from_any_thread
 
 logger = logging.getLogger("outrider.executor")
@@ -85,7 +85,7 @@ class Executor:
         max_size: int = MAX_SIZE,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self.clocks = Clocks(tolerance)
+        self.skew = Skew(tolerance)
         self._device = device
         self._commands = commands
         self._admission = Admission(device, groups, commands, max_jobs=max_jobs, tolerance=tolerance)
@@ -216,7 +216,7 @@ class Executor:
             journal_full=entry is not None and self._journal.full,
             forgotten_until=0.0 if entry is None else self._journal.dropped_until,
             forgotten_before=0.0 if entry is None else self._journal.forgotten_before,
-            clock=self.clocks.words,
+            clock=self.skew.words,
         )
 
     def _repeat(self, known: Entry, content: bytes, command: Command, encoding: Encoding) -> None:

@@ -11,6 +11,7 @@ import math
 import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import cache, partial
 from typing import Any, Final
@@ -80,10 +81,11 @@ class CommandSpec:
         self.injected: Mapping[str, type] = injected
         try:
             self._arguments = _Arguments(self.name, fields, self.positional)
-            self.arguments_schema = _flat_schema(self._arguments.named_type)
+            self.arguments_schema = _with_defaults(_flat_schema(self._arguments.named_type), fields)
             self.result_schema = _flat_schema(hints.get("return", typing.Any), schema_hook=_anything)
         except (TypeError, ValueError) as error:
-            raise InvalidCommand(f"command {self.name!r}: no message can carry this signature: {error}") from error
+            where, why = _culprit([*fields, ("return", hints.get("return", typing.Any), NODEFAULT)], error)
+            raise InvalidCommand(f"command {self.name!r}{where}: no message can carry this: {why}") from error
 
     def arguments(self, args: Raw | UnsetType, encoding: Encoding) -> dict[str, Any]:
         """Decode and check the `args` of a message.
@@ -189,10 +191,22 @@ def _struct(command: str, fields: Iterable[tuple[str, object, object]], *, array
 
 
 def _safe_default(default: object) -> object:
-    """Defaults that msgspec refuses to share (filled lists, dicts) are made anew for each call."""
-    if default and type(default) in (list, dict, set):
+    """Defaults that msgspec refuses to share (filled lists, dicts, mutable Structs) are copied for each call."""
+    if (default and type(default) in (list, dict, set)) or (
+        isinstance(default, Struct) and not default.__struct_config__.frozen
+    ):
         return msgspec.field(default_factory=partial(copy.copy, default))
     return default
+
+
+def _with_defaults(schema: dict[str, Any], fields: Iterable[tuple[str, object, object]]) -> dict[str, object]:
+    """The schema with those defaults that are made anew for each call, which msgspec leaves out."""
+    for name, _, default in fields:
+        factory = getattr(default, "default_factory", None)
+        if isinstance(factory, partial):
+            with suppress(TypeError):  # nothing that JSON can say
+                schema["properties"][name]["default"] = msgspec.to_builtins(factory())
+    return schema
 
 
 def _flat_schema(annotation: object, schema_hook: Callable[[type], dict[str, Any]] | None = None) -> dict[str, object]:
@@ -209,6 +223,22 @@ def _flat_schema(annotation: object, schema_hook: Callable[[type], dict[str, Any
         if definitions:
             schema["$defs"] = definitions
     return schema
+
+
+def _culprit(fields: Iterable[tuple[str, object, object]], error: Exception) -> tuple[str, str]:
+    """Which part of a signature is at fault, and why, in words for whom wrote it."""
+    for name, hint, _ in fields:
+        try:
+            msgspec.json.schema(hint, schema_hook=_anything if name == "return" else None)
+        except (TypeError, ValueError) as fault:
+            where = ", its result" if name == "return" else f", parameter {name!r}"
+            if "custom types" not in str(fault):
+                return where, str(fault)
+            return where, (
+                f"{str(fault).splitlines()[-1]}; use numbers, text, bytes, times, Literal, an Enum, lists, dicts or a "
+                "msgspec Struct (a parameter that is to be the Job is annotated just `Job`)"
+            )
+    return "", str(error)
 
 
 def _anything(annotation: type) -> dict[str, Any]:

@@ -10,7 +10,7 @@ OutriderError
 │   ├── InvalidArguments        arguments that do not fit the command
 │   ├── MessageTooLarge         over the size that this side or the broker allows
 │   ├── UnknownTarget           a device or group that nobody has seen
-│   ├── NoMember                a pool that no ready device is in
+│   │   └── NoMember            a pool that no ready device is in
 │   ├── BrokerUnreachable       no connection, or the broker refused it
 │   ├── PublishRefused          the broker refused a message
 │   ├── SubscribeRefused        the broker refused a subscription
@@ -118,8 +118,8 @@ class UnknownTarget(LocalError):
     """A target that nobody has seen, or that stands for no device at all."""
 
 
-class NoMember(LocalError):
-    """A pool without a ready member: nothing was sent."""
+class NoMember(UnknownTarget):
+    """A pool without a ready member, so that it stands for no device: nothing was sent."""
 
 
 class BrokerUnreachable(LocalError):

@@ -16,7 +16,9 @@ Requester = Annotated[str, Meta(pattern=r"^(?!all\Z)[A-Za-z0-9_-]{1,64}\Z")]
 """A name that can stand in a topic, where `all` is reserved."""
 Time = Annotated[float, Meta(ge=0, le=1e11)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
-Values = dict[str, str | int | float | bool]
+# MessagePack has numbers that are none, which equal everything when they are compared.
+Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]
+Values = dict[str, str | int | Finite | bool]
 
 DEFAULT_EXPIRY = 300.0
 """Seconds a command without `expires` stays good after its receipt."""

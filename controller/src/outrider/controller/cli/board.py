@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from msgspec import UnsetType
 from rich.text import Text
 
-from outrider.controller.watch import Board, DeviceRow, JobRow, Last, Rank, Sort, status_counts
+from outrider.controller.watch import Board, DeviceRow, JobRow, Last, Sort, status_counts
 from outrider.schema import Status
 
 from .output import STATUS_STYLES, json_text, plain_value, printable, since
@@ -94,7 +94,7 @@ def page(board: Board, view: View, now: float, width: int, height: int) -> Page:
     rest = order[: view.offset] + order[view.offset + room :]
     if rest or view.unseen:
         lines += [Text()] * (room - max(len(rows), 1))
-        lines.append(_rest(board, rest, view, now))
+        lines.append(_rest(board, rest, view))
     lines += [Text()] * (height - len(lines) - len(foot))
     lines += foot
     for line in lines:
@@ -180,14 +180,14 @@ def _nobody(view: View, board: Board) -> Text:
     return Text(f"none of {len(board.devices):,} devices matches {what} yet", style=GREY)
 
 
-def _rest(board: Board, rest: Sequence[str], view: View, now: float) -> Text:
+def _rest(board: Board, rest: Sequence[str], view: View) -> Text:
     """What the rows that do not fit hold."""
     text = Text()
     if rest:
         rows = [board.devices[id] for id in rest]
         above = f" ({view.offset:,} above)" if view.offset else ""
         text.append(f"… and {len(rest):,} more{above}: ", GREY).append_text(_counts(status_counts(rows)))
-        if busy := sum(row.rank(now) is Rank.RUNNING for row in rows):
+        if busy := sum(bool(row.jobs) for row in rows):
             text.append(f"; {busy:,} of them busy", "cyan")
     if view.unseen:
         more = f" and {len(view.unseen) - 3:,} more" if len(view.unseen) > 3 else ""

@@ -5,20 +5,19 @@ from typing import Annotated
 import typer
 
 from outrider.controller import Fleet
-from outrider.controller.results import ENDING_WAIT, Cancellation, check_id
+from outrider.controller.results import ENDING_WAIT, check_id
 from outrider.controller.results import cancel as cancel_on
 
 from .exits import NOT_DONE, run
 from .findings import (
     JsonOption,
-    NothingKnown,
     TargetArgument,
-    counted,
+    away_and_told,
+    cancelled_words,
     disconnected,
     document,
     form_of,
-    named,
-    nothing_known,
+    nobody_runs,
     plain_outcome,
     print_lines,
     print_outcomes,
@@ -27,7 +26,7 @@ from .findings import (
     waiting,
 )
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
-from .output import json_text, printable, results_console
+from .output import json_text, results_console
 from .sending import Form
 
 
@@ -84,29 +83,11 @@ async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: f
         case _:
             print_outcomes(findings)
             if findings.outcomes:
-                say(_told(cancellation))
+                say(cancelled_words(cancellation))
     say_untold(findings.untold)
     if findings.away:
-        how = ("is", "it is") if len(findings.away) == 1 else ("are", "they are")
-        say(f"{counted(len(findings.away))} {how[0]} away and told when {how[1]} back: {named(findings.away)}")
+        say(away_and_told(findings.away))
     unheard = bool(findings.untold) or (target is not None and bool(findings.away))
     if not findings.outcomes and not unheard:
-        raise _nobody(cancellation, fleet.requester)
+        raise nobody_runs(cancellation, fleet.requester)
     return findings.ended and not unheard
-
-
-def _told(cancellation: Cancellation) -> str:
-    if not cancellation.cancelled:
-        return "it had ended before: nothing was cancelled"
-    idle = len(cancellation.idle)
-    others = f"; {counted(idle)} did not run it" if idle else ""
-    return f"cancelled on {named(cancellation.cancelled)}{others}"
-
-
-def _nobody(cancellation: Cancellation, requester: str) -> NothingKnown:
-    if cancellation.findings.strangers:
-        return nothing_known(cancellation.findings, requester)
-    return NothingKnown(
-        f"no device runs {cancellation.findings.id}: it has ended, or belongs to another requester than "
-        f"{printable(requester)} (--as){', or waits for a device that is away' if cancellation.findings.away else ''}"
-    )

@@ -1,30 +1,26 @@
-"""What the REPL completes: its own words, targets, the commands of devices, argument names and values."""
+"""What the REPL completes: its own words, targets, the commands of devices, argument names and values, ids."""
 
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import Final
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from outrider.schema import ALL, CommandAbout, LocalError, State
+from outrider.schema import CommandAbout, InvalidArguments, LocalError
 
 from . import schemas
+from .candidates import Candidate, argument_candidates, candidates
 from .schemas import Schema
-from .session import OWN_WORDS, Session
+from .session import Session
 from .terminal import json_text, printable
+from .typed import Place, Typed, typed
+from .words import OWN_WORDS
 
-_WORD: Final = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+""")
-_CALL: Final = re.compile(r"([A-Za-z0-9_-]+)\s*\(([^)]*)$")
-_NAME: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=")
+NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*=\s*")
+"""The beginning of an argument that is given by name."""
 
-
-class _Position(NamedTuple):
-    """Where the cursor stands: the words before it, the beginning of the one at it, and whether a call's ( is open."""
-
-    before: tuple[str, ...]
-    beginning: str
-    in_call: bool = False
+_PLAIN: Final = re.compile(r"[^\s\"'\\,()\[\]{}#=]+")
 
 
 class LineCompleter(Completer):
@@ -41,31 +37,24 @@ class LineCompleter(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> AsyncGenerator[Completion, None]:
         """What may stand at the cursor."""
-        position = _position(document.text_before_cursor)
-        if position is None:
-            return
-        for completion in await self._completions(position):
+        for completion in await self._completions(typed(document.text_before_cursor)):
             yield completion
 
-    async def _completions(self, position: _Position) -> list[Completion]:
-        beginning = position.beginning
-        match position.before:
-            case ():
-                return await self._words(beginning)
-            case ("use" | "devices",) | ("about",) | ("send",) if not position.in_call:
-                return self._targets(beginning)
-            case ("help",):
-                return await self._words(beginning)
-            case ("cancel",) if self._session.in_flight:
-                return _matching(beginning, {str(tag): sent.text for tag, sent in self._session.in_flight.items()})
-            case ("about" | "send", target):
-                return _commands(beginning, await self._known(target))
-            case ("send", target, command, *given):
-                return _arguments(beginning, given, (await self._known(target)).get(command))
-            case (word, *_) if word in OWN_WORDS and word != "cancel":
-                return []
-            case (command, *given):
-                return _arguments(beginning, given, (await self._known(self._session.target)).get(command))
+    async def _completions(self, at: Typed) -> list[Completion]:
+        match at.place:
+            case Place.WORD:
+                return await self._words(at.beginning)
+            case Place.COMMAND if at.word == "help":
+                return await self._words(at.beginning)
+            case Place.TARGET:
+                return self._targets(at)
+            case Place.COMMAND:
+                return _commands(at.beginning, await self._known(at.target))
+            case Place.ARGUMENT if not at.quote:
+                commands = await self._known(at.target or self._session.target)
+                return self._arguments(at, commands.get(at.command))
+            case Place.ID:
+                return _matching(at.beginning, await self._ids(at))
             case _:
                 return []
 
@@ -82,41 +71,103 @@ class LineCompleter(Completer):
     async def _known(self, target: str | None) -> Mapping[str, CommandAbout]:
         if target is None:
             return {}
+        if known := self._session.catalogue.known(target):
+            return known
         try:
-            return await self._session.commands(target)
+            return await self._session.catalogue.commands(target)
         except LocalError:
             return {}
 
-    def _targets(self, beginning: str) -> list[Completion]:
+    def _targets(self, at: Typed) -> list[Completion]:
         states = self._session.fleet.devices()
-        groups = sorted({group for state in states for group in state.groups})
-        targets: dict[str, str] = {state.device: state.status for state in states}
-        targets |= {f"@{group}": _count(states, group) for group in groups}
-        targets |= {ALL: f"{len(states)} devices"} if states else {}
-        return _matching(beginning, targets)
+        found = [
+            Completion(each.text, start_position=each.begin - len(at.beginning), display_meta=printable(each.help))
+            for each in candidates(states, at.beginning)
+            if not at.quote or at.quote not in each.text
+        ]
+        if found or not at.quote:
+            return found
+        text = at.quote + at.beginning  # a name in quotes, within the target
+        return [
+            Completion(each.text, start_position=each.begin - len(text), display_meta=printable(each.help))
+            for each in candidates(states, text)
+        ]
+
+    async def _ids(self, at: Typed) -> dict[str, str]:
+        """Tags of what is in flight here, and the ids of what runs anywhere."""
+        tags = {str(tag): f"{sent.target} {sent.text}" for tag, sent in self._session.in_flight.items()}
+        if at.beginning.isdigit() and any(tag.startswith(at.beginning) for tag in tags):
+            return tags
+        ours = {sent.dispatch.id for sent in self._session.in_flight.values()}
+        running = await self._session.running()
+        return {**tags, **{id: words for id, words in running.items() if id not in ours}}
+
+    def _arguments(self, at: Typed, command: CommandAbout | None) -> list[Completion]:
+        """Names that are still free, or the values of the argument at the cursor where these can be listed."""
+        if command is None:
+            return []
+        text, found = arguments_at(at, command)
+        values = [each for each in found if each.final]
+        if not values and (name := parameter_at(at, parameters := parameters_of(command))) is not None:
+            begin = text.find("=") + 1 if NAMED.match(text) else 0
+            named = self._named(name, parameters[name])
+            values = [Candidate(id, begin, help) for id, help in named.items() if id.startswith(text[begin:])]
+        return [
+            Completion(
+                _quoted(each.text) if each.final else each.text,
+                start_position=each.begin - len(text),
+                display_meta=printable(each.help),
+            )
+            for each in (*values, *(each for each in found if not each.final))
+        ]
+
+    def _named(self, name: str, schema: Schema) -> dict[str, str]:
+        """The values of a parameter whose name says what it takes."""
+        if not schemas.takes_text(schema):
+            return {}
+        states = self._session.fleet.roster.states.values()
+        match name:
+            case "device" | "device_id":
+                return {state.device: state.status for state in sorted(states, key=lambda state: state.device)}
+            case "group":
+                return dict.fromkeys(sorted({group for state in states for group in state.groups}), "group")
+            case "pool":
+                return dict.fromkeys(sorted({pool for state in states for pool in state.pools}), "pool")
+            case "id":  # as cancel and result have it
+                ids = {sent.dispatch.id: f"[{sent.tag}] {sent.text}" for sent in self._session.in_flight.values()}
+                return {**self._session.jobs, **ids}
+            case _:
+                return {}
 
 
-def _position(text: str) -> _Position | None:
-    """Read the text before the cursor; None inside quotes, where nothing is to be completed."""
-    if text.lstrip().startswith("#"):
-        return None
-    call = _CALL.search(text)
-    if call and _open_quotes(call[2]):
-        return None
-    if call:
-        before = _WORD.findall(text[: call.start()])
-        *given, beginning = call[2].split(",")
-        return _Position((*before, call[1], *(each.strip() for each in given)), beginning.strip(), in_call=True)
-    words = list(_WORD.finditer(text))
-    if _open_quotes(text):
-        return None
-    if words and words[-1].end() == len(text):
-        return _Position(tuple(word[0] for word in words[:-1]), words[-1][0])
-    return _Position(tuple(word[0] for word in words), "")
+def parameters_of(command: CommandAbout | None) -> Mapping[str, Schema]:
+    """The parameters of a command, in their order; none where its schema cannot be read."""
+    schema = schemas.read(command.arguments) if command else None
+    return schema.properties if schema else {}
 
 
-def _open_quotes(text: str) -> bool:
-    return bool(re.search(r"""["']""", re.sub(r""""(?:\\.|[^"\\])*"|'[^']*'""", "", text)))
+def parameter_at(at: Typed, parameters: Mapping[str, Schema]) -> str | None:
+    """The parameter whose value stands at the cursor, as far as that can be told."""
+    if name := NAMED.match(at.beginning):
+        return name[1] if name[1] in parameters else None
+    by_name = any(NAMED.match(each) for each in at.given)
+    place = len(at.given)
+    return [*parameters][place] if not by_name and place < len(parameters) else None
+
+
+def arguments_at(at: Typed, command: CommandAbout) -> tuple[str, list[Candidate]]:
+    """What may stand at the cursor, and the beginning that it takes the place of."""
+    text = NAMED.sub(lambda name: f"{name[1]}=", at.beginning, count=1) if NAMED.match(at.beginning) else at.beginning
+    try:
+        given: Sequence[str] = at.words()
+    except InvalidArguments:
+        given = at.given
+    return text, argument_candidates(command, given, text)
+
+
+def _quoted(value: str) -> str:
+    """A value as the REPL reads it."""
+    return value if value[:1] in ("{", "[") or _PLAIN.fullmatch(value) else json_text(value)
 
 
 def _matching(beginning: str, words: Mapping[str, str]) -> list[Completion]:
@@ -128,42 +179,9 @@ def _matching(beginning: str, words: Mapping[str, str]) -> list[Completion]:
 
 
 def _commands(beginning: str, commands: Mapping[str, CommandAbout]) -> list[Completion]:
-    return _matching(beginning, {name: _first_line(command.help) for name, command in sorted(commands.items())})
+    known = {name: _first_line(command.help) for name, command in sorted(commands.items())}
+    return _matching(beginning, {name: help for name, help in known.items() if name.isprintable()})
 
 
 def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
-
-
-def _count(states: Sequence[State], group: str) -> str:
-    count = sum(group in state.groups for state in states)
-    return f"group of {count} device{'' if count == 1 else 's'}"
-
-
-def _arguments(beginning: str, given: Sequence[str], command: CommandAbout | None) -> list[Completion]:
-    """Names that are still free, or the values of the argument at the cursor where these can be listed."""
-    parameters = _parameters(command)
-    if name := _NAME.match(beginning):
-        return _values(beginning[name.end() :].lstrip(), parameters.get(name[1]))
-    names = [name[1] for each in given if (name := _NAME.match(each))]
-    rest = list(parameters.items())[len(given) - len(names) :]  # those before are given by position
-    free = {f"{name}=": schemas.words(schema) for name, schema in rest if name not in names}
-    values = _values(beginning, rest[0][1]) if rest and not names else []
-    return [*values, *_matching(beginning, free)]
-
-
-def _parameters(command: CommandAbout | None) -> Mapping[str, Schema]:
-    schema = schemas.read(command.arguments) if command else None
-    return schema.properties if schema else {}
-
-
-def _values(beginning: str, schema: Schema | None) -> list[Completion]:
-    return _matching(beginning, dict.fromkeys(_listed(schema), "")) if schema else []
-
-
-def _listed(schema: Schema) -> Iterator[str]:
-    """The values of an enumeration or a boolean, as they are typed."""
-    for value in schema.enum or []:
-        yield value if isinstance(value, str) else json_text(value)
-    if schema.type == "boolean":
-        yield from ("true", "false")

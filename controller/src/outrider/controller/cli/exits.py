@@ -1,7 +1,8 @@
 """How the program ends: exit codes, and which error leads to which."""
 
 import asyncio
-from collections.abc import Coroutine
+import signal
+from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar
 
 import typer
@@ -16,6 +17,8 @@ from outrider.schema import (
     SubscribeRefused,
 )
 
+from .terminal import OutputClosed
+
 T = TypeVar("T")
 
 NOT_DONE: Final = 1
@@ -27,8 +30,16 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 """There is no broker to talk to, or it does not let this requester in."""
 
-INTERRUPTED: Final = 130
-"""Ctrl-C, as shells count it."""
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""Ctrl-C, as shells count it; other signals likewise, and a closed standard output as SIGPIPE."""
+
+
+class Interrupted(Exception):
+    """Ended before it was done, by Ctrl-C or another signal."""
+
+    def __init__(self, number: signal.Signals = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.code = 128 + number
 
 
 def exit_code(error: OutriderError) -> int:
@@ -44,12 +55,42 @@ def exit_code(error: OutriderError) -> int:
             return NOT_DONE
 
 
-def run(work: Coroutine[object, object, T]) -> T:
+def run(work: Coroutine[object, object, T], *, interrupted: Callable[[], object] = lambda: None) -> T:
     """Run a subcommand's coroutine to its end.
 
-    :raises typer.Exit: with `INTERRUPTED` on Ctrl-C.
+    Ctrl-C, SIGTERM and SIGHUP cancel it, so that a terminal is left as it was found.
+
+    :param interrupted: called where it ended early, to say what that leaves behind.
+    :raises typer.Exit: with 128 and the signal's number, as shells count it.
     """
     try:
-        return asyncio.run(work)
+        return asyncio.run(_until_a_signal(work))
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        code = INTERRUPTED
+    except Interrupted as ended:
+        code = ended.code
+    except OutputClosed:
+        interrupted()
+        raise
+    interrupted()
+    raise typer.Exit(code)
+
+
+async def _until_a_signal(work: Coroutine[object, object, T]) -> T:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        if task is not None:
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup it is ignored
+            loop.add_signal_handler(number, end, number)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if came:
+            raise Interrupted(came[0]) from None
+        raise

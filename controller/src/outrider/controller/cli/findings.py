@@ -1,7 +1,7 @@
 """How what is known of earlier commands looks: shared by `outrider results`, `jobs` and `cancel`."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Final
 
@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
-from outrider.controller.results import DeviceJob, Findings, Standing, progress_words
+from outrider.controller.results import Cancellation, DeviceJob, Findings, Jobs, Standing, progress_words
 from outrider.device import Reply
 from outrider.schema import LocalError, Result
 
@@ -77,18 +77,56 @@ def disconnected(reason: str) -> None:
 
 def say_untold(untold: Mapping[str, str]) -> None:
     """Say who was asked and did not tell, and why."""
+    for line in untold_lines(untold):
+        messages_console().print(line, soft_wrap=True)
+
+
+def untold_lines(untold: Mapping[str, str]) -> Iterator[Text]:
+    """Who was asked and did not tell, and why."""
     by_reason: dict[str, list[str]] = {}
     for device, why in untold.items():
         by_reason.setdefault(why.removeprefix(f"{device}: "), []).append(device)
     for why, devices in by_reason.items():
-        say(f"{named(devices)}: {printable(why)}", "yellow")
+        yield Text(f"{named(devices)}: {printable(why)}", style="yellow")
 
 
 def say_away(devices: Sequence[str]) -> None:
     """Say who is away and was not asked."""
     if devices:
-        how = ("is", "was") if len(devices) == 1 else ("are", "were")
-        say(f"{counted(len(devices))} {how[0]} away and {how[1]} not asked: {named(devices)}")
+        say(away_line(devices))
+
+
+def away_line(devices: Sequence[str]) -> str:
+    """Who is away and was not asked."""
+    how = ("is", "was") if len(devices) == 1 else ("are", "were")
+    return f"{counted(len(devices))} {how[0]} away and {how[1]} not asked: {named(devices)}"
+
+
+def away_and_told(devices: Sequence[str]) -> str:
+    """Who is away and is told to cancel a command later."""
+    how = ("is", "it is") if len(devices) == 1 else ("are", "they are")
+    return f"{counted(len(devices))} {how[0]} away and told when {how[1]} back: {named(devices)}"
+
+
+def no_job_words(found: Jobs) -> str:
+    """What is said where no job runs; empty where that is not known."""
+    if found.told:
+        return f"no job runs; {counted(len(found.told))} asked"
+    return "" if found.untold else "no device is there"
+
+
+def no_result_words(requester: str) -> str:
+    """What is said where this requester has no result."""
+    return f"no result stands on the broker for {printable(requester)}; another requester's: add --as NAME"
+
+
+def cancelled_words(cancellation: Cancellation) -> str:
+    """Where a command was cancelled."""
+    if not cancellation.cancelled:
+        return "it had ended before: nothing was cancelled"
+    idle = len(cancellation.idle)
+    others = f"; {counted(idle)} did not run it" if idle else ""
+    return f"cancelled on {named(cancellation.cancelled)}{others}"
 
 
 def counted(number: int) -> str:
@@ -105,10 +143,17 @@ def named(devices: Sequence[str]) -> str:
 def print_outcomes(findings: Findings) -> None:
     """Print a line for each device that knows of the command, and how many ended how."""
     console = results_console()
+    for line in outcome_lines(findings):
+        console.print(line, soft_wrap=True)
+
+
+def outcome_lines(findings: Findings) -> Iterator[Text]:
+    """A line for each device that knows of the command, and how many ended how."""
     for device, result in findings.outcomes.items():
-        console.print(reply_line(Reply(device, result), show_device=True), soft_wrap=True)
+        if (line := reply_line(Reply(device, result), show_device=True)) is not None:
+            yield line
     if len(findings.outcomes) > 1:
-        console.print(summary_line(findings.outcomes))
+        yield summary_line(findings.outcomes)
 
 
 def document(findings: Findings) -> dict[str, object]:
@@ -148,6 +193,16 @@ def nothing_known(findings: Findings, requester: str) -> NothingKnown:
         f"nothing is known of {findings.id} that {who} sent: mistyped, or sent as somebody else (--as NAME), or "
         f"forgotten (a device remembers while its process lives, and of an idempotent command the last result only)"
         f"{', or it waits for a device that is away' if findings.away else ''}"
+    )
+
+
+def nobody_runs(cancellation: Cancellation, requester: str) -> NothingKnown:
+    """The words for an id that no device runs or remembers."""
+    if cancellation.findings.strangers:
+        return nothing_known(cancellation.findings, requester)
+    return NothingKnown(
+        f"no device runs {cancellation.findings.id}: it has ended, or belongs to another requester than "
+        f"{printable(requester)} (--as){', or waits for a device that is away' if cancellation.findings.away else ''}"
     )
 
 

@@ -11,10 +11,10 @@ from .exits import NOT_DONE, run
 from .findings import (
     JsonOption,
     TargetArgument,
-    counted,
     disconnected,
     form_of,
     jobs_table,
+    no_job_words,
     plain_job,
     print_lines,
     say,
@@ -57,10 +57,8 @@ async def _jobs(fleet: Fleet, target: str | None, form: Form) -> bool:
             results_console().print(json_text(whole), soft_wrap=True)
         case _ if found.running:
             results_console().print(jobs_table(found.running))
-        case _ if found.told:
-            say(f"no job runs; {counted(len(found.told))} asked")
-        case _ if not found.untold:
-            say("no device is there")
+        case _ if words := no_job_words(found):
+            say(words)
         case _:
             pass
     say_untold(found.untold)

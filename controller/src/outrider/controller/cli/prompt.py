@@ -5,35 +5,45 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import Callable, Generator
-from functools import partial
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from typing import Final
 
 from platformdirs import user_state_path
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import Application
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
+from rich.console import RenderableType
 from rich.text import Text
 
 from outrider.controller import Fleet
-from outrider.schema import OutriderError
+from outrider.schema import OutriderError, State
 
 from .completion import LineCompleter
+from .hints import Lines, hint
 from .options import open_fleet
-from .session import Leave, Sent, Session
+from .sent import Question, Sent
+from .session import Session
 from .terminal import printable, results_console, show
+from .toolbar import message, toolbar
+from .typed import typed
+from .watch import look, watching
+from .words import Declined, Leave
 
-ROWS: Final = 6
-"""How many commands in flight are shown at most."""
+HELD: Final = 2_000
+"""Lines and tables that are kept to be shown after `watch`."""
 
-BAR: Final = 20
-"""Columns of a progress bar."""
+REDRAW: Final = 0.03
+"""Seconds between two drawings at least, however much comes."""
 
-TYPED: Final = 40
-"""Characters that are shown of a command in flight."""
+LOOK_AGAIN: Final = 1.0
+"""Seconds after which states and help are looked up anew: of a device that was forgotten nothing tells."""
 
 _STYLE: Final = Style.from_dict(
     {
@@ -47,6 +57,12 @@ _STYLE: Final = Style.from_dict(
         "tag": "ansicyan",
         "bar": "ansigreen",
         "rest": "ansibrightblack",
+        "usage": "bold",
+        "parameter": "ansicyan",
+        "current": "ansicyan bold underline",
+        "help": "ansibrightblack",
+        "fault": "ansired",
+        "warning": "ansiyellow",
     }
 )
 
@@ -60,7 +76,12 @@ class Prompt:
         self._prompt: PromptSession[str] | None = None
         self._session: Session | None = None
         self._broker_lost = False
-        self._interpreting: asyncio.Task[Sent | None] | None = None
+        self._interpreting: asyncio.Task[Sent | Question | None] | None = None
+        self._patched = contextlib.ExitStack()
+        self._held: deque[RenderableType] | None = None
+        self._statuses: Sequence[str] = ()
+        self._looked: tuple[str | None, float] = (None, float("-inf"))
+        self._helped: tuple[object, float, Lines] = (None, float("-inf"), [])
 
     async def run(self, broker: str | None, prefix: str | None, requester: str | None) -> int:
         """Read and interpret lines until the user leaves. Returns the exit code.
@@ -70,7 +91,14 @@ class Prompt:
         fleet = open_fleet(broker, prefix, requester, on_connect=self._connected, on_disconnect=self._disconnected)
         async with fleet, asyncio.TaskGroup() as tasks:
             session = Session(
-                fleet, tasks, show=partial(show, self._output), tagged=True, wait=self._wait, changed=self._redraw
+                fleet,
+                tasks,
+                show=self._show,
+                tagged=True,
+                wait=self._wait,
+                changed=self._changed,
+                confirm=self._confirm,
+                watch=self._watch,
             )
             self._session = session
             self._prompt = PromptSession[str](
@@ -82,12 +110,16 @@ class Prompt:
                 enable_history_search=True,
                 style=_STYLE,
             )
+            self._prompt.app.min_redraw_interval = REDRAW
+            self._prompt.app.before_render += self._lay_out
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
-            with patch_stdout(raw=True), _logged(self._notice), fleet.roster.watch(lambda state: self._redraw()):
+            with self._patched, _logged(self._notice), fleet.roster.watch(self._state_changed):
+                self._patched.enter_context(patch_stdout(raw=True))
                 self._greet(fleet)
                 await self._loop(self._prompt, session)
                 for sent in session.in_flight.values():
-                    self._notice(f"[{sent.tag}] {sent.target} {printable(sent.text)} goes on", "yellow")
+                    words = f"[{sent.tag}] {sent.target} {printable(sent.text)} goes on; "
+                    self._notice(f"{words}what became of it: outrider results {sent.dispatch.id}", "yellow")
             session.close()
         return 0
 
@@ -105,6 +137,8 @@ class Prompt:
                     tag = max(session.in_flight, default=None)
                     cancel = "" if tag is None else f"; cancel {tag} ends the command [{tag}] on its device"
                     self._notice(f"Ctrl-D or exit leaves{cancel}", "")
+            except Declined as error:
+                self._notice(str(error), "yellow")
             except OutriderError as error:
                 self._notice(f"error: {error}", "red")
             except asyncio.CancelledError:
@@ -118,6 +152,34 @@ class Prompt:
         """Ctrl-C while a line is interpreted; at the prompt it is a key."""
         if self._interpreting is not None:
             self._interpreting.cancel()
+
+    async def _watch(self, fleet: Fleet, target: str | None) -> None:
+        """Give the terminal to the live table, and show afterwards what came meanwhile."""
+        if not self._output.is_terminal or self._output.is_dumb_terminal:
+            await look(fleet, target, self._show, self._show, width=self._output.width)
+            return
+        self._patched.close()  # what was printed before is on the terminal then
+        held = self._held = deque[RenderableType](maxlen=HELD)
+        try:
+            await watching(fleet, target)
+        finally:
+            self._held = None
+            self._patched.enter_context(patch_stdout(raw=True))
+            if len(held) == HELD:
+                self._notice(f"the last {HELD} answers that came meanwhile:", "dim")
+            for each in held:
+                self._show(each)
+
+    async def _confirm(self, question: str) -> bool:
+        words, _, last = question.rpartition("\n")  # a prompt of several lines would not fold those before the last
+        self._notice(words, "yellow")
+        return await _yes(last)
+
+    def _show(self, shown: RenderableType) -> None:
+        if self._held is not None:
+            self._held.append(shown)
+        else:
+            show(self._output, shown)
 
     def _greet(self, fleet: Fleet) -> None:
         count = len(fleet.devices())
@@ -138,61 +200,54 @@ class Prompt:
         self._redraw()
 
     def _notice(self, text: str, style: str) -> None:
-        show(self._output, Text(printable(text, keep="\n"), style=style))
+        self._show(Text(printable(text, keep="\n"), style=style))
+
+    def _state_changed(self, state: State) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        self._looked = (None, float("-inf"))
+        self._redraw()
 
     def _redraw(self) -> None:
         """Show what has changed in the prompt and in the bar, also while the user is typing."""
-        if self._prompt is not None and self._session is not None:
-            self._prompt.bottom_toolbar = self._toolbar if self._session.in_flight else None
+        if self._prompt is not None:
             self._prompt.app.invalidate()
 
     def _message(self) -> StyleAndTextTuples:
         session = self._session
-        if session is None or session.target is None:
-            return [("", "outrider"), *([("class:lost", " [no broker]")] if self._broker_lost else []), ("", "> ")]
-        status, words = "lost", "no broker"
-        if not self._broker_lost:
-            statuses = [state.status for state in session.states]
-            if session.is_group:
-                ready = statuses.count("ready")
-                status = "ready" if ready and ready == len(statuses) else "unready"
-                words = f"{ready} of {len(statuses)} ready"
-            else:
-                status = words = statuses[0] if statuses else "unknown"
-        return [("class:target", session.target), ("", " ["), (f"class:{status}", words), ("", "]> ")]
+        assert session is not None
+        now = time.monotonic()
+        if self._looked[0] != session.target or now - self._looked[1] > LOOK_AGAIN:
+            self._statuses = [state.status for state in session.states]
+            self._looked = session.target, now
+        return message(
+            session.target,
+            self._statuses,
+            group=session.is_group,
+            lost=self._broker_lost,
+            columns=self._output.width,
+        )
 
-    def _toolbar(self) -> StyleAndTextTuples:
+    def _lay_out(self, app: Application[str]) -> None:
+        """Make the toolbar anew before each drawing; None where there is nothing to show, so that it takes no room."""
+        if self._prompt is None or self._session is None:
+            return
+        size = app.output.get_size()
+        shown = toolbar(self._hint(), list(self._session.in_flight.values()), size.columns, size.rows)
+        self._prompt.bottom_toolbar = shown or None
+
+    def _hint(self) -> Lines:
+        assert self._prompt is not None
         assert self._session is not None
-        in_flight = list(self._session.in_flight.values())
-        width = max((len(_label(sent)) for sent in in_flight[:ROWS]), default=0)
-        rows = [_row(sent, width) for sent in in_flight[:ROWS]]
-        if len(in_flight) > ROWS:
-            rows.append([("", f"… and {len(in_flight) - ROWS} more")])
-        return [part for at, row in enumerate(rows) for part in ([("", "\n")] if at else []) + row]
-
-
-def _label(sent: Sent) -> str:
-    text = printable(sent.text)
-    return f"{sent.target} {text if len(text) <= TYPED else f'{text[: TYPED - 1]}…'}"
-
-
-def _row(sent: Sent, width: int) -> StyleAndTextTuples:
-    """One command in flight: what it is, how far it is, what its device says."""
-    count = len(sent.dispatch.targets.devices)
-    row: StyleAndTextTuples = [("class:tag", f"[{sent.tag}] "), ("", f"{_label(sent):{width}}  ")]
-    fractions = [progress.fraction for progress in sent.progress.values() if progress.fraction is not None]
-    if fractions or sent.done:
-        fraction = (sum(fractions) + sent.done) / count
-        full = round(fraction * BAR)
-        row += [("class:bar", "━" * full), ("class:rest", "─" * (BAR - full)), ("", f" {fraction:4.0%}  ")]
-    if count > 1:
-        row.append(("", f"{sent.done} of {count} ended"))
-    elif sent.progress:
-        progress = next(iter(sent.progress.values()))
-        row.append(("", printable(progress.text or ("" if fractions else "accepted"))))
-    else:
-        row.append(("", "sent"))
-    return row
+        session = self._session
+        text = self._prompt.default_buffer.document.text_before_cursor
+        what, now = (text, session.target, session.catalogue.version), time.monotonic()
+        if self._helped[0] != what or now - self._helped[1] > LOOK_AGAIN:
+            at = typed(text)
+            commands = session.catalogue.known(at.target or session.target)
+            self._helped = what, now, hint(at, commands, session.fleet.roster.states)
+        return self._helped[2]
 
 
 def _history() -> History:
@@ -219,3 +274,24 @@ def _logged(notice: Callable[[str, str], None]) -> Generator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def _ignored(event: KeyPressEvent) -> None:
+    """Any other key."""
+
+
+async def _yes(question: str) -> bool:
+    """Ask, and wait for y; everything else that ends a question is a no."""
+    bindings = KeyBindings()
+
+    def answer(event: KeyPressEvent) -> None:
+        event.app.exit(result=event.key_sequence[0].key)
+
+    for key in ("y", "Y", "n", "N", "enter", "escape", "c-d"):
+        bindings.add(key, eager=True)(answer)
+    bindings.add("<any>")(_ignored)
+    asking: PromptSession[str] = PromptSession(key_bindings=bindings)
+    try:
+        return await asking.prompt_async(question, handle_sigint=False) in ("y", "Y")
+    except (KeyboardInterrupt, EOFError):
+        return False

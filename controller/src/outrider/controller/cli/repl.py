@@ -14,8 +14,9 @@ from outrider.schema import OutriderError
 
 from .exits import NOT_DONE, exit_code, run
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
-from .session import Leave, Session, UsageError
+from .session import Session
 from .terminal import messages_console, printable, results_console, show
+from .words import Leave, UsageError
 
 
 def repl(
@@ -54,7 +55,7 @@ async def _script(broker: str | None, prefix: str | None, requester: str | None,
     # Unbuffered: the interpreter cannot end cleanly while a thread holds the lock of sys.stdin's buffer.
     lines = io.FileIO(sys.stdin.fileno(), closefd=False)
     async with open_fleet(broker, prefix, requester) as fleet, asyncio.TaskGroup() as tasks:
-        session = Session(fleet, tasks, show=partial(show, output), wait=wait)
+        session = Session(fleet, tasks, show=partial(show, output), say=partial(show, errors), wait=wait)
         while line := cast("bytes", await run_in_daemon_thread(lines.readline, "script")):
             number += 1
             try:

@@ -14,6 +14,7 @@ from .findings import (
     disconnected,
     document,
     form_of,
+    no_result_words,
     nothing_known,
     plain_outcome,
     print_lines,
@@ -25,7 +26,7 @@ from .findings import (
     waiting,
 )
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
-from .output import json_text, plain_result, printable, results_console
+from .output import json_text, plain_result, results_console
 from .sending import Form
 
 
@@ -101,8 +102,7 @@ async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool)
         case _ if found:
             results_console().print(results_table(found, everyone=everyone))
         case _:
-            whose = "" if everyone else f" for {printable(fleet.requester)}; another requester's: add --as NAME"
-            say(f"no result stands on the broker{whose}")
+            say("no result stands on the broker" if everyone else no_result_words(fleet.requester))
 
 
 async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float) -> bool:

@@ -19,6 +19,9 @@ _SCHEMAS: Final = 1000
 _MOST: Final = 16
 """Characters or items that an example has at most."""
 
+_BESIDE_A_REFERENCE: Final = ("default", "description", "examples")
+"""What a schema says of its own beside a `$ref`: an argument's default, not its type's."""
+
 Number = int | float
 
 
@@ -74,6 +77,12 @@ def words(schema: Schema | None) -> str:
     return " or ".join(", ".join((_kind(kind, schema), *_limits(kind, schema))) for kind in kinds)
 
 
+def takes_text(schema: Schema) -> bool:
+    """Whether a value may be text."""
+    kinds = schema.type if isinstance(schema.type, list) else [schema.type]
+    return "string" in kinds or any(map(takes_text, (*schema.any_of, *schema.one_of)))
+
+
 def example(schema: Schema | None) -> object:
     """A value that most likely fits: patterns and formats are not worked out."""
     if schema is None:
@@ -123,7 +132,8 @@ class _Inliner:
         fields = cast("dict[str, object]", schema)
         reference = fields.get("$ref")
         if isinstance(reference, str):
-            return self.inlined(self._definitions.get(reference.removeprefix("#/$defs/"), {}), depth - 1)
+            meant = self.inlined(self._definitions.get(reference.removeprefix("#/$defs/"), {}), depth - 1)
+            return _mapping(meant) | {key: fields[key] for key in _BESIDE_A_REFERENCE if key in fields}
         inlined: dict[str, object] = {}
         for key, value in fields.items():
             if key == "properties":

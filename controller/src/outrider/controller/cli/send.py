@@ -1,6 +1,5 @@
 """`outrider send`: one command to every device of a target, and each one's outcome as it comes."""
 
-import asyncio
 import re
 from dataclasses import replace
 from enum import StrEnum
@@ -13,10 +12,9 @@ from outrider.controller.fleet import IfOffline
 from outrider.controller.plan import MINIMUM, Plan, Share
 from outrider.device import DEFAULT_WAIT
 
-from .exits import INTERRUPTED, NOT_DONE
+from .exits import NOT_DONE, run
 from .options import TARGET_HELP, BrokerOption, NameOption, PrefixOption, open_fleet, parsed, seconds
-from .output import messages_console
-from .sending import Form, Interrupted, Sending
+from .sending import Form, Sending
 
 ROLLOUT: Final = "Rollout"
 """The panel of the help that the options of rollouts are in."""
@@ -215,23 +213,17 @@ def send(
     sending = Sending(target, command, form)
     when: IfOffline | None = None if if_offline is None else if_offline.value
     fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected)
-    try:
-        done = asyncio.run(
-            sending.run(
-                fleet,
-                words or [],
-                wait=wait,
-                detach=no_wait,
-                timeout=timeout,
-                expires=expires,
-                if_offline=when,
-                limit=limit,
-                seed=seed,
-                plan=plan,
-            )
-        )
-    except (KeyboardInterrupt, Interrupted):
-        messages_console().print(sending.interrupted(), soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
-    if not done:
+    work = sending.run(
+        fleet,
+        words or [],
+        wait=wait,
+        detach=no_wait,
+        timeout=timeout,
+        expires=expires,
+        if_offline=when,
+        limit=limit,
+        seed=seed,
+        plan=plan,
+    )
+    if not run(work, interrupted=sending.say_interrupted):
         raise typer.Exit(NOT_DONE)

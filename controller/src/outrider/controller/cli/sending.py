@@ -3,25 +3,27 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from outrider.controller import Dispatch, Fleet, Targets
 from outrider.controller.arguments import Arguments, parse
+from outrider.controller.course import is_there
 from outrider.controller.fleet import IfOffline
 from outrider.controller.plan import Plan, Share
 from outrider.controller.rollout import Rollout
 from outrider.controller.suggestions import nearest
 from outrider.device import Reply
-from outrider.schema import About, CommandAbout, InvalidArguments, Result, Status
+from outrider.schema import About, CommandAbout, InvalidArguments, Progress, Result, State, Status
 
+from .exits import Interrupted
 from .live import Live
 from .output import json_text, messages_console, plain_result, printable, reply_line, results_console, summary_line
 
@@ -41,10 +43,6 @@ class Form(Enum):
     QUIET = auto()
 
 
-class Interrupted(Exception):
-    """The user wants to wait no more; the command goes on."""
-
-
 class Sending:
     """One command on its way."""
 
@@ -55,6 +53,9 @@ class Sending:
         self._dispatch: Dispatch | None = None
         self._results = results_console()
         self._aside = self._results if self._results.is_terminal else messages_console()
+        self._heard: dict[str, tuple[int, bool]] = {}
+        """By device: the last `seq` of its progress, and whether it has printed anything."""
+        self._held: list[tuple[Console, RenderableType]] | None = None
 
     async def run(
         self,
@@ -70,7 +71,7 @@ class Sending:
         seed: int | None,
         plan: Plan | None,
     ) -> bool:
-        """Send it, print every outcome, and return whether all targets did it; with `detach` only that it was sent.
+        """Send it, print every outcome, and return whether all targets did it; with `detach` whether it was sent.
 
         :raises Interrupted: the user wants to wait no more.
         """
@@ -96,35 +97,38 @@ class Sending:
                 self._say_aside(Text(rollout.plan.describe(devices), style="dim"))
             if detach:
                 await dispatch.sent()
-                self._print_sent(dispatch)
-                return True
+                self._print_sent(dispatch, fleet.roster.states)
+                return bool(dispatch.addressed)
             await self._show(dispatch)
         outcomes = dispatch.outcomes
         if self._form is Form.JSON:
-            self._results.print(json_text(self._document(dispatch)), soft_wrap=True)
+            self._print(self._results, json_text(self._document(dispatch)))
         elif self._form is Form.TEXT and len(outcomes) > 1:
-            self._results.print(summary_line(outcomes))
+            self._print(self._results, summary_line(outcomes))
         if (rollout := dispatch.rollout) is not None and rollout.aborted and self._form is not Form.QUIET:
             self._say_aside(_aborted(rollout))
-        if self._form is Form.TEXT and any(not result.status.final for result in outcomes.values()):
-            self._aside.print(_later(dispatch), soft_wrap=True)
+        if self._form is Form.TEXT:
+            self._say_aside(_later(dispatch))
         return all(result.status is Status.DONE for result in outcomes.values())
 
     def disconnected(self, reason: str) -> None:
         """Say that the connection was lost."""
-        self._aside.print(f"the connection was lost: {printable(reason)}; connecting again", soft_wrap=True)
+        self._say_aside(f"the connection was lost: {printable(reason)}; connecting again")
 
-    def interrupted(self) -> str:
-        """What to say after Ctrl-C."""
+    def say_interrupted(self) -> None:
+        """Say what Ctrl-C, or another early end, leaves behind."""
+        messages_console().print(self._interrupted(), soft_wrap=True)
+
+    def _interrupted(self) -> str:
         dispatch = self._dispatch
         if dispatch is None:
             return "interrupted; nothing was sent"
+        never = dispatch.never_addressed if dispatch.rollout is not None else ()
+        unsent = f"; {len(never)} never addressed: {_some(never)}" if never else ""
         if not dispatch.missing:
-            return "interrupted; all targets have answered"
-        devices = ", ".join(dispatch.missing[:MENTIONED])
-        more = f" and {len(dispatch.missing) - MENTIONED} more" if len(dispatch.missing) > MENTIONED else ""
+            return f"interrupted; all targets{' addressed' if never else ''} have answered{unsent}"
         return (
-            f"interrupted; {printable(self._command)} may still run on {devices}{more}\n"
+            f"interrupted; {printable(self._command)} may still run on {_some(dispatch.missing)}{unsent}\n"
             f"to see what became of it: outrider results {dispatch.id}\n"
             f"to cancel it: outrider cancel {dispatch.id}"
         )
@@ -133,31 +137,39 @@ class Sending:
         live = Live(self._aside, dispatch.targets.devices if dispatch.targets.pool is None else ())
         with live, _interruptions() as interruptions:
             showing = asyncio.create_task(self._follow(dispatch, live), name="outcomes")
-            while not showing.done():
-                asked = asyncio.create_task(interruptions.get(), name="Ctrl-C")
-                await asyncio.wait((showing, asked), return_when=asyncio.FIRST_COMPLETED)
-                asked.cancel()
-                if showing.done():
-                    break
-                live.pause()
-                try:
-                    goes_on = await self._ask(dispatch)
-                finally:
-                    live.resume()
-                if not goes_on:
-                    showing.cancel()
-                    await asyncio.wait((showing,))
-                    raise Interrupted
-            await showing
+            try:
+                while not showing.done():
+                    asked = asyncio.create_task(interruptions.get(), name="Ctrl-C")
+                    await asyncio.wait((showing, asked), return_when=asyncio.FIRST_COMPLETED)
+                    asked.cancel()
+                    if not showing.done() and not await self._goes_on(dispatch, live):
+                        raise Interrupted
+                await showing
+            finally:
+                showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
+
+    async def _goes_on(self, dispatch: Dispatch, live: Live) -> bool:
+        """Ask what Ctrl-C means, with nothing else on the terminal meanwhile."""
+        live.pause()
+        self._held = []
+        try:
+            return await self._ask(dispatch)
+        finally:
+            held, self._held = self._held, None
+            for console, shown in held:
+                self._print(console, shown)
+            live.resume()
 
     async def _ask(self, dispatch: Dispatch) -> bool:
         """After Ctrl-C: whether to go on waiting. Without somebody at a terminal to ask: no."""
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
-        answer = await _one_of("Cancel it on the devices (c), detach and leave it running (d), or wait on (w)? ", "cdw")
+        detach = "detach and leave it running" if dispatch.rollout is None else "send no more and leave what runs"
+        answer = await _one_of(f"Cancel it on the devices (c), {detach} (d), or wait on (w)? ", "cdw")
         if answer == "c":
             dispatch.cancel()
-            self._aside.print(f"cancelling {printable(self._command)} (id {dispatch.id})", style="dim")
+            self._say_aside(Text(f"cancelling {printable(self._command)} (id {dispatch.id})", style="dim"))
         return answer in "cw"
 
     async def _follow(self, dispatch: Dispatch, live: Live) -> None:
@@ -173,8 +185,7 @@ class Sending:
             if dispatch.rollout is not None:
                 live.note(_rollout_note(dispatch.rollout))
             if not isinstance(reply.message, Result):
-                if reply.message.stream is not None:
-                    self._say_aside(reply_line(reply, show_device=True))
+                self._say_progress(reply, reply.message)
             elif not dispatch.expects(reply.device):
                 line = reply_line(reply, show_device=True)
                 if line is not None:
@@ -183,24 +194,44 @@ class Sending:
                 shown.add(reply.device)
                 self._print_outcome(reply.message)
 
+    def _say_progress(self, reply: Reply, progress: Progress) -> None:
+        """Print what a device's command prints, and how much of that did not come."""
+        last, printed = self._heard.get(reply.device, (-1, False))
+        printed = printed or progress.stream is not None
+        self._heard[reply.device] = max(progress.seq, last), printed
+        if printed and (gap := progress.seq - last - 1) > 0:
+            words = f"{printable(reply.device)}  … {gap:,} message{'' if gap == 1 else 's'} left out, it says too much"
+            self._say_aside(Text(words, style="dim"))
+        if progress.stream is not None:
+            self._say_aside(reply_line(reply, show_device=True))
+
     def _print_outcome(self, result: Result) -> None:
         if self._form is Form.NDJSON:
-            self._results.print(json_text(plain_result(result)), soft_wrap=True)
-        elif self._form is Form.TEXT:
-            self._results.print(reply_line(Reply(result.device, result), show_device=True), soft_wrap=True)
+            self._print(self._results, json_text(plain_result(result)))
+        elif self._form is Form.TEXT and (line := reply_line(Reply(result.device, result), show_device=True)):
+            self._print(self._results, line)
 
-    def _print_sent(self, dispatch: Dispatch) -> None:
-        devices = dispatch.missing
+    def _print_sent(self, dispatch: Dispatch, states: Mapping[str, State]) -> None:
+        devices, unsent = dispatch.addressed, dispatch.never_addressed
         match self._form:
             case Form.JSON | Form.NDJSON:
-                sent = {"id": dispatch.id, "command": dispatch.command, "devices": list(devices)}
-                self._results.print(json_text(sent), soft_wrap=True)
+                sent = {
+                    "id": dispatch.id,
+                    "command": dispatch.command,
+                    "devices": list(devices),
+                    "offline": list(unsent),
+                }
+                self._print(self._results, json_text(sent))
             case Form.TEXT:
-                self._results.print(dispatch.id)
-                count = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
-                messages_console().print(
-                    f"sent to {count}; what becomes of it: outrider results {dispatch.id}", style="dim", soft_wrap=True
-                )
+                self._print(self._results, dispatch.id)
+                words = f"sent to {_counted(len(devices))}"
+                if away := [device for device in devices if not is_there(device, states)]:
+                    words += f", of which {len(away)} {'is' if len(away) == 1 else 'are'} away: {_some(away)}"
+                if unsent:
+                    words += f"; {_counted(len(unsent))} offline, nothing was sent there: {_some(unsent)}"
+                if devices:
+                    words += f"; what becomes of it: outrider results {dispatch.id}"
+                messages_console().print(Text(words, style="dim"), soft_wrap=True)
             case Form.QUIET:
                 pass
 
@@ -219,7 +250,13 @@ class Sending:
 
     def _say_aside(self, line: RenderableType | None) -> None:
         if line is not None:
-            self._aside.print(line, soft_wrap=True)
+            self._print(self._aside, line)
+
+    def _print(self, console: Console, shown: RenderableType) -> None:
+        if self._held is None:
+            console.print(shown, soft_wrap=True)
+        else:
+            self._held.append((console, shown))
 
 
 @contextmanager
@@ -263,15 +300,25 @@ def _rollout_note(rollout: Rollout) -> str:
 def _aborted(rollout: Rollout) -> Text:
     never = rollout.never_addressed
     text = Text(f"aborted in batch {rollout.batch}: {rollout.aborted}", style="red")
-    if not never:
-        return text.append("; all devices had been addressed")
-    shown = ", ".join(never[:MENTIONED])
-    more = f" and {len(never) - MENTIONED} more" if len(never) > MENTIONED else ""
-    return text.append(f"; {len(never)} never addressed: {shown}{more}")
+    return text.append(
+        f"; {len(never)} never addressed: {_some(never)}" if never else "; all devices had been addressed"
+    )
 
 
-def _later(dispatch: Dispatch) -> Text:
-    open_ends = sum(not result.status.final for result in dispatch.outcomes.values())
+def _counted(number: int) -> str:
+    return f"{number} device{'' if number == 1 else 's'}"
+
+
+def _some(devices: Sequence[str]) -> str:
+    more = f" and {len(devices) - MENTIONED} more" if len(devices) > MENTIONED else ""
+    return ", ".join(devices[:MENTIONED]) + more
+
+
+def _later(dispatch: Dispatch) -> Text | None:
+    """Where to learn of those whose own answer may still come."""
+    open_ends = sum(result.status in (Status.QUEUED, Status.RUNNING) for result in dispatch.outcomes.values())
+    if not open_ends:
+        return None
     return Text(
         f"{open_ends} not ended (id {dispatch.id}); to see what becomes of it: outrider results {dispatch.id}; "
         f"to cancel it: outrider cancel {dispatch.id}",

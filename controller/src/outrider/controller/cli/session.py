@@ -6,102 +6,66 @@
         sent = await session.interpret('calculate 5 "hello"')  # returns once it is sent
         await sent.ended()  # answers are shown as they come
 
-The REPL's own words (`OWN_WORDS`) come first; `send TARGET COMMAND` reaches a device's command of the same name.
+The REPL's own words (`words.py`) come first; `send TARGET COMMAND` reaches a device's command of the same name.
 """
 
 import asyncio
-import difflib
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Final
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from outrider.controller import Dispatch, Fleet
-from outrider.device import Reply
-from outrider.schema import (
-    About,
-    CommandAbout,
-    LocalError,
-    OutriderError,
-    Progress,
-    Result,
-    State,
-    Status,
-    UnknownTarget,
-)
+from outrider.controller import Fleet, Targets
+from outrider.controller import results as inquiries
+from outrider.controller.results import Jobs, check_id
+from outrider.schema import About, CommandAbout, InvalidName, OutriderError, State, UnknownTarget
 
+from . import questions
+from .catalogue import ABOUT_WAIT, Catalogue
 from .documentation import about_table, about_text
-from .line import Line, read
-from .output import devices_table, reply_line, summary_line
+from .findings import counted, named
+from .line import Line, read, without_target
+from .output import devices_table
 from .sending import arguments as read_arguments
+from .sent import Question, Sent, follow
 from .terminal import printable
+from .watch import look
+from .words import OWN_WORDS, TERMINATE, Declined, Leave, UsageError, at_most, nobody_for, unknown_command
 
-ABOUT_WAIT: Final = 2.0
-"""Seconds for what devices say of themselves, which stands on the broker."""
+FEW: Final = 200
+"""Devices that are asked for their jobs where completion needs the ids."""
 
+JOBS_WAIT: Final = 1.0
+"""Seconds for their answers."""
 
-class UsageError(LocalError, ValueError):
-    """A line that says nothing the REPL could do."""
+ASK_AGAIN: Final = 5.0
+"""Seconds after which they are asked again."""
 
+SHOWN: Final = 30
+"""Last results that are shown at a terminal, where the newest are to be seen."""
 
-class Leave(Exception):
-    """The line asks to leave."""
-
-
-class OwnWord(NamedTuple):
-    """How one of the REPL's own words is used, and what it does."""
-
-    usage: str
-    help: str
-
-
-OWN_WORDS: Final[Mapping[str, OwnWord]] = {
-    "use": OwnWord("use [TARGET]", "Send what follows to a device, @group or all; alone: to none."),
-    "devices": OwnWord("devices [TARGET]", "Show who is there."),
-    "about": OwnWord("about [TARGET [COMMAND]]", "Show what the devices of a target can do."),
-    "send": OwnWord("send TARGET COMMAND [ARGUMENTS]", "Send one command elsewhere, or one called like a word here."),
-    "cancel": OwnWord("cancel TAG", "Cancel a command in flight, as in cancel 2; otherwise cancel ID is the device's."),
-    "help": OwnWord("help [COMMAND]", "Show the commands, or all about one."),
-    "exit": OwnWord("exit", "Leave; so do quit and Ctrl-D. Commands that were sent go on."),
-    "quit": OwnWord("quit", "Leave, as exit does."),
-}
-"""The REPL's own words. They go before a device's commands; `send` reaches those."""
-
-
-@dataclass(slots=True)
-class Sent:
-    """A command on its way. `text` is what was typed, `progress` the last one of each device."""
-
-    tag: int
-    target: str
-    text: str
-    dispatch: Dispatch
-    progress: dict[str, Progress] = field(default_factory=dict[str, Progress])
-    done: int = 0
-    """How many devices have given their outcome."""
-    task: asyncio.Task[None] | None = None
-
-    async def ended(self) -> bool:
-        """Wait until every device has an outcome; whether all are `done`."""
-        assert self.task is not None
-        await self.task
-        outcomes = self.dispatch.outcomes
-        return bool(outcomes) and all(result.status is Status.DONE for result in outcomes.values())
+KEPT: Final = 1000
+"""Commands whose ids are remembered by their tags."""
 
 
 class Session:
     """Interprets lines, one after the other. Commands go on beside each other; `in_flight` holds them by their tags.
 
     :param tasks: where the answers are waited for; `close` ends what is still there.
-    :param show: takes what is to be printed.
-    :param tagged: begin what comes back with the command's tag, as in `[2] lamp-1  done`.
+    :param show: takes what is to be printed; `say`, where it is another one, words about it.
+    :param tagged: begin what comes back with the command's tag, as in `[2] lamp-1  done`; answers to questions come
+        when they come, and what goes wrong with one is shown.
     :param wait: seconds to wait for final answers; `math.inf`: for as long as a device that is there works on it, and
         later ones are shown too.
     :param changed: called when the target, a state or something in flight has changed.
+    :param confirm: asked before devices are ended; None: nobody is asked.
+    :param watch: shows a live table until the user ends it; by default it is printed once.
+    :ivar jobs: what was running when it was asked for last: words about each, by id.
     """
 
     def __init__(
@@ -110,23 +74,34 @@ class Session:
         tasks: asyncio.TaskGroup,
         *,
         show: Callable[[RenderableType], None],
+        say: Callable[[Text], None] | None = None,
         tagged: bool = False,
         wait: float | None = None,
         changed: Callable[[], None] = lambda: None,
+        confirm: Callable[[str], Awaitable[bool]] | None = None,
+        watch: Callable[[Fleet, str | None], Awaitable[None]] | None = None,
     ) -> None:
         self.fleet = fleet
         self.target: str | None = None
         self.in_flight: dict[int, Sent] = {}
+        self.jobs: dict[str, str] = {}
+        self.catalogue = Catalogue(fleet, tasks, changed)
         self._tasks = tasks
         self._show = show
+        self._say = say or show
         self._tagged = tagged
         self._wait = wait
         self._changed = changed
+        self._confirm = confirm
+        self._watch = watch
+        self._jobs_asked = float("-inf")
         self._last_tag = 0
+        self._ids: dict[int, str] = {}
         self._awaited: dict[int, Sent] = {}
+        self._asked: set[Question] = set()
 
-    async def interpret(self, text: str) -> Sent | None:
-        """Do what a line says, and return the command that it sent, if any. Does not wait for answers.
+    async def interpret(self, text: str) -> Sent | Question | None:
+        """Do what a line says, and return what goes on after that, if anything. Does not wait for answers.
 
         :raises Leave: it says so.
         :raises LocalError: it cannot be done; nothing was sent.
@@ -136,34 +111,41 @@ class Session:
             return None
         match line:
             case Line("use", arguments):
-                self._use(*_at_most(1, line.word, arguments))
+                self._use(*arguments)
             case Line("devices", arguments):
-                await self._devices(*_at_most(1, line.word, arguments))
+                await self._devices(*arguments)
             case Line("about", arguments):
-                await self._about(*_at_most(2, line.word, arguments))
+                await self._about(*at_most(2, line.word, arguments))
             case Line("help", arguments):
-                await self._help(*_at_most(1, line.word, arguments))
+                await self._help(*at_most(1, line.word, arguments))
             case Line("exit" | "quit", arguments):
-                _at_most(0, line.word, arguments)
+                at_most(0, line.word, arguments)
                 raise Leave
+            case Line("watch", arguments):
+                await self._look(*arguments)
+            case Line("jobs", arguments):
+                return self._ask_jobs(*arguments)
+            case Line("results", arguments):
+                return self._ask_results(*at_most(1, line.word, arguments))
+            case Line("cancel", arguments):
+                return self._cancel(*at_most(2, line.word, arguments))
             case Line("send", (target, command, *arguments)):
-                return await self._send(target, command, arguments, text)
-            case Line("cancel", (tag,)) if _number(tag) in self._awaited:
-                sent = self._awaited[_number(tag)]
-                return await self._send(sent.target, "cancel", [sent.dispatch.id], text)
+                return await self._send(target, command, arguments, without_target(text))
             case Line("send"):
                 raise UsageError(f"write {OWN_WORDS['send'].usage}, as in send lamp-1 ping")
             case Line(command, arguments):
                 if self.target is None:
-                    raise UsageError(_no_target(command))
+                    raise nobody_for(command)
                 return await self._send(self.target, command, arguments, text)
         return None
 
     def close(self) -> None:
         """Wait for no more answers; the devices go on."""
-        for sent in self._awaited.values():
-            if sent.task:
-                sent.task.cancel()
+        self.catalogue.close()
+        tasks = [*(sent.task for sent in self._awaited.values()), *(question.task for question in self._asked)]
+        for task in tasks:
+            if task is not None:
+                task.cancel()
 
     @property
     def states(self) -> Sequence[State]:
@@ -180,13 +162,18 @@ class Session:
         """Whether what is in use stands for any number of devices."""
         return self.target is not None and self.target not in self.fleet.roster.states
 
-    async def commands(self, target: str) -> dict[str, CommandAbout]:
-        """What the devices of a target can do together; empty where none has told.
+    async def running(self) -> Mapping[str, str]:
+        """What runs anywhere, by id: asked now where the devices are few, else as it was when it was asked last."""
+        now = time.monotonic()
+        if len(self.fleet.roster.states) <= FEW and now - self._jobs_asked > ASK_AGAIN:
+            self._jobs_asked = now
+            with contextlib.suppress(OutriderError, TimeoutError):
+                async with asyncio.timeout(JOBS_WAIT):
+                    self._learn_jobs(await inquiries.jobs(self.fleet))
+        return self.jobs
 
-        :raises UnknownTarget: the target stands for no device.
-        """
-        abouts = await self.fleet.abouts(self.fleet.resolve(target).devices, wait=ABOUT_WAIT)
-        return _together(abouts.values())
+    def _learn_jobs(self, found: Jobs) -> None:
+        self.jobs = {each.job.id: f"{each.job.command} on {each.device}" for each in found.running}
 
     def _use(self, target: str | None = None) -> None:
         if target is not None:
@@ -197,16 +184,18 @@ class Session:
     async def _devices(self, target: str | None = None) -> None:
         states = self.fleet.devices(target)
         if not states:
-            self._show(Text("no device yet; start one: outrider-device run --id lamp-1 --ready", style="yellow"))
+            nobody = f"{target} is empty now" if target else "no device yet"
+            self._say(Text(f"{nobody}; start one: outrider-device run --id lamp-1 --ready", style="yellow"))
             return
         abouts = await self.fleet.abouts([state.device for state in states], wait=ABOUT_WAIT)
+        self.catalogue.learn(states, abouts)
         self._show(devices_table(states, abouts))
 
     async def _about(self, target: str | None = None, command: str | None = None) -> None:
         target = target or self.target
         if target is None:
             raise UsageError(f"write {OWN_WORDS['about'].usage}, as in about lamp-1, or first: use lamp-1")
-        commands = await self.commands(target)
+        commands = await self.catalogue.commands(target)
         if not commands:
             raise UnknownTarget(f"{target} has not told its commands; restart the device")
         if command is not None:
@@ -216,15 +205,15 @@ class Session:
         if len(devices) == 1:
             versions = (await self.fleet.about(devices[0])).versions
             self._show(Text(f"{target}  " + ", ".join(f"{printable(k)} {printable(v)}" for k, v in versions.items())))
-        self._show(about_table(About({}, commands)))
+        self._show(about_table(About({}, dict(commands))))
 
     async def _help(self, command: str | None = None) -> None:
         if command is not None and (word := OWN_WORDS.get(command)):
             self._show(Text.assemble((word.usage, "bold"), f"\n  {word.help}"))
         elif command is not None:
             if self.target is None:
-                raise UsageError(_no_target(command))
-            known = _known(command, await self.commands(self.target), self.target)
+                raise nobody_for(command)
+            known = _known(command, await self.catalogue.commands(self.target), self.target)
             self._show(about_text(known, command, device=self.target))
         else:
             table = Table(box=None, pad_edge=False, show_header=False)
@@ -237,37 +226,124 @@ class Session:
         if self.target is None:
             self._show(Text("\nThe commands of a device: use lamp-1, then help.", style="dim"))
             return
-        commands = await self.commands(self.target)
+        commands = await self.catalogue.commands(self.target)
         self._show(Text(f'\n{self.target}, as in calculate 5 "two words" or calculate(5, "hello"):'))
-        self._show(about_table(About({}, commands)))
+        self._show(about_table(About({}, dict(commands))))
+
+    async def _look(self, target: str | None = None) -> None:
+        if target is not None:
+            self.fleet.resolve(target)
+        if self._watch is not None:
+            await self._watch(self.fleet, target)
+        else:
+            await look(self.fleet, target, self._show, self._say)
+
+    def _ask_jobs(self, target: str | None = None) -> Question:
+        if target is not None:
+            self.fleet.resolve(target)
+
+        async def ask() -> bool:
+            found = await questions.show_jobs(self.fleet, target, self._show, self._say)
+            self._learn_jobs(found)
+            return not found.untold
+
+        return self._ask(ask())
+
+    def _ask_results(self, what: str | None = None) -> Question:
+        id = None if what is None else self._id(what)
+        most = SHOWN if self._tagged else None
+        return self._ask(questions.show_results(self.fleet, id, self._show, self._say, most=most))
+
+    def _cancel(self, what: str | None = None, target: str | None = None) -> Question | None:
+        if what is None:
+            tags = f"; in flight: {', '.join(map(str, self.in_flight))}" if self.in_flight else ""
+            raise UsageError(f"write {OWN_WORDS['cancel'].usage}; jobs shows the ids of what runs{tags}")
+        sent = self._awaited.get(_number(what))
+        if sent is not None and target is None:
+            sent.dispatch.cancel()
+            missing = sent.dispatch.missing
+            self._say(Text.assemble((f"[{sent.tag}] ", "cyan"), (f"cancelling it on {named(missing)}", "dim")))
+            return None
+        if target is not None:
+            self.fleet.resolve(target)
+        return self._ask(questions.cancel(self.fleet, self._id(what), target, self._show, self._say))
+
+    def _id(self, what: str) -> str:
+        """The id of a command, by its tag or as it is.
+
+        :raises UsageError: it is neither.
+        """
+        if (id := self._ids.get(_number(what))) is not None:
+            return id
+        try:
+            return check_id(what)
+        except InvalidName:
+            raise UsageError(f"{printable(what)} is no command's id, and no tag of one that was sent here") from None
+
+    def _ask(self, asking: Coroutine[object, object, bool]) -> Question:
+        question = Question()
+
+        async def answer() -> None:
+            try:
+                question.done = await asking
+            except OutriderError as error:
+                question.error = error
+                if self._tagged:
+                    self._say(Text("error: " + printable(str(error), keep="\n"), style="red"))
+            finally:
+                self._asked.discard(question)
+
+        self._asked.add(question)
+        question.task = self._tasks.create_task(answer(), name="question")
+        return question
 
     async def _send(self, target: str, command: str, words: Sequence[str], text: str) -> Sent:
         targets = self.fleet.resolve(target)
         abouts = await self.fleet.abouts(targets.devices, wait=ABOUT_WAIT)
         if abouts:  # else none has told its commands, and the devices themselves will say
-            _known(command, _together(abouts.values()), target)
+            states = [state for device in targets.devices if (state := self.fleet.roster.states.get(device))]
+            _known(command, self.catalogue.learn(states, abouts), target)
         arguments = read_arguments(list(words), command, targets, abouts)
+        if command == TERMINATE and self._confirm is not None:
+            await self._be_sure(target, targets, self._confirm)
         dispatch = self.fleet.dispatch(target, command, arguments, wait=self._wait)
         self._last_tag += 1
         sent = Sent(self._last_tag, target, text.strip(), dispatch)
         self.in_flight[sent.tag] = self._awaited[sent.tag] = sent
+        self._ids[sent.tag] = dispatch.id
+        self._ids.pop(sent.tag - KEPT, None)
         sent.task = self._tasks.create_task(self._follow(sent), name=f"answers to [{sent.tag}] {command}")
         self._changed()
         return sent
 
+    async def _be_sure(self, target: str, targets: Targets, confirm: Callable[[str], Awaitable[bool]]) -> None:
+        """Ask before devices are ended.
+
+        :raises Declined: the user said no.
+        :raises UsageError: the target stands for others by now.
+        """
+        there = [device for device in targets.devices if device not in targets.gone]
+        if not there:
+            return
+        one = len(there) == 1 or targets.pool is not None
+        who = f"one of {named(there)}" if targets.pool and len(there) > 1 else named(there)
+        whom = who if len(there) == 1 or targets.pool else f"{counted(len(there))}: {who}"
+        again = "it is started again where it runs" if one else "they are started again where they run"
+        if not await confirm(f"terminate ends {whom}, until {again}; quit leaves the REPL.\nTerminate? [y/N] "):
+            raise Declined("not terminated; nothing was sent")
+        if self.fleet.resolve(target).devices != targets.devices:
+            raise UsageError(f"{printable(target)} stands for other devices by now; nothing was sent")
+
     async def _follow(self, sent: Sent) -> None:
-        """Show what comes back, until every device has an outcome, and what replaces it later."""
         try:
-            async for reply in sent.dispatch:
-                self._take(sent, reply)
-            if self._tagged and len(sent.dispatch.outcomes) > 1:
-                self._show_tagged(sent, summary_line(sent.dispatch.outcomes))
-            self._drop(sent)
-            if self._wait == math.inf:
-                async for reply in sent.dispatch.late():
-                    self._take(sent, reply)
-        except OutriderError as error:
-            self._show_tagged(sent, Text(printable(str(error)), style="red"))
+            await follow(
+                sent,
+                show=self._show,
+                changed=self._changed,
+                tagged=self._tagged,
+                ended=self._drop,
+                late=self._wait == math.inf,
+            )
         finally:
             self._drop(sent)
             del self._awaited[sent.tag]
@@ -276,41 +352,11 @@ class Session:
         self.in_flight.pop(sent.tag, None)
         self._changed()
 
-    def _take(self, sent: Sent, reply: Reply) -> None:
-        message = reply.message
-        if isinstance(message, Result):
-            sent.done += 1
-            sent.progress.pop(reply.device, None)
-        elif message.stream is None:
-            sent.progress[reply.device] = message
-        self._changed()
-        # What has no end is shown where it moves (`in_flight`), not line by line.
-        if isinstance(message, Result) or message.stream is not None:
-            line = reply_line(reply, show_device=True)
-            if line is not None:
-                self._show_tagged(sent, line)
-
-    def _show_tagged(self, sent: Sent, line: Text) -> None:
-        self._show(Text.assemble((f"[{sent.tag}] ", "cyan"), line) if self._tagged else line)
-
-
-def _together(abouts: Iterable[About]) -> dict[str, CommandAbout]:
-    commands: dict[str, CommandAbout] = {}
-    for about in abouts:
-        commands = about.commands | commands
-    return commands
-
 
 def _number(tag: str) -> int:
     """The number of a tag as it is typed: 2 or [2]; 0 if it is none."""
     tag = tag.removeprefix("[").removesuffix("]")
-    return int(tag) if tag.isascii() and tag.isdigit() else 0
-
-
-def _at_most(count: int, word: str, arguments: Sequence[str]) -> Sequence[str]:
-    if len(arguments) > count:
-        raise UsageError(f"{len(arguments)} words behind {word} are too many: write {OWN_WORDS[word].usage}")
-    return arguments
+    return int(tag) if tag.isascii() and tag.isdigit() and len(tag) < 10 else 0
 
 
 def _known(command: str, commands: Mapping[str, CommandAbout], target: str) -> About:
@@ -319,20 +365,5 @@ def _known(command: str, commands: Mapping[str, CommandAbout], target: str) -> A
     :raises UsageError: it is not; names the nearest.
     """
     if command not in commands:
-        raise UsageError(f"{target} has no command {printable(command)}{_nearest(command, [*commands, *OWN_WORDS])}")
+        raise unknown_command(command, target, [*commands])
     return About({}, dict(commands))
-
-
-def _no_target(word: str) -> str:
-    nearest = difflib.get_close_matches(word, OWN_WORDS, n=1, cutoff=0.7)
-    if nearest:
-        return f"{printable(word)} is no word of the REPL; did you mean {nearest[0]}?"
-    command = printable(word)
-    return f"whom is {command} for? First: use lamp-1 (devices shows who is there), or: send lamp-1 {command}"
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    if near:
-        return f"; did you mean {', '.join(map(printable, near))}?"
-    return f"; it has: {', '.join(sorted(map(printable, set(known) - set(OWN_WORDS))))}"

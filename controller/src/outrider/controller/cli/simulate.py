@@ -162,10 +162,13 @@ class _Show:
         self._rate = 0.0
 
     async def run(self) -> None:
-        """Run until Ctrl-C or SIGTERM."""
+        """Run until Ctrl-C, SIGTERM or the end of the terminal."""
         asked_to_end = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, asked_to_end.set)
         simulation, began = self._simulation, loop.time()
         async with simulation:

@@ -4,8 +4,14 @@ What comes from devices is shown with its control characters written out, so tha
 change colours or pose as another one's line.
 """
 
+import codecs
+import io
 import json
+import os
+import signal
+import sys
 import unicodedata
+from pathlib import Path
 from typing import Final
 
 from rich.console import Console, RenderableType
@@ -17,15 +23,49 @@ _UNLIMITED: Final = 10_000
 """Columns where the output is no terminal: a line that another program reads is not folded."""
 
 
+def write_any_text() -> None:
+    """Have standard output and error write what their encoding lacks as JSON would escape it, instead of failing."""
+    codecs.register_error("escape-as-json", _escape_unwritable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="escape-as-json")
+
+
+def _escape_unwritable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_escape, error.object[error.start : error.end])), error.end
+
+
+class OutputClosed(SystemExit):
+    """Nobody reads standard output any more, as after `| head -1`: the program ends as if by SIGPIPE."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGPIPE)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """End where standard output is closed; go on in silence where it is standard error.
+
+        :raises OutputClosed: standard output is closed.
+        """
+        self.quiet = True
+        with Path(os.devnull).open("wb") as nowhere:  # for what the interpreter writes out at its end
+            os.dup2(nowhere.fileno(), self.file.fileno())
+        if not self.stderr:
+            raise OutputClosed
+
+
 def results_console() -> Console:
     """Standard output, for what was asked for."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
+    console = _Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else _Console(highlight=False, markup=False, emoji=False, width=_UNLIMITED)
 
 
 def messages_console() -> Console:
     """Standard error, for words to people."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: str, *, keep: str = "") -> str:

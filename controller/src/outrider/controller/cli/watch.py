@@ -2,10 +2,14 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from outrider.controller import Fleet
 
@@ -73,17 +77,43 @@ async def watching(fleet: Fleet, target: str | None = None, *, console: Console 
 async def _look(fleet: Fleet, target: str | None, console: Console, *, json: bool) -> None:
     """Print what there is, once."""
     async with fleet:
-        if target is not None:
-            fleet.resolve(target)  # says what is wrong with it
-        watcher = Watcher(fleet, target)
-        async with watcher.hearing():
-            await asyncio.gather(watcher.ask_first(), watcher.ask_versions())
-            watcher.select()
-            if json:
+        if json:
+            async with _heard(fleet, target) as watcher:
                 console.print(json_text(watcher.document()), soft_wrap=True)
-                return
-            watcher.draw(console.width, len(watcher.board.devices) + 8)
-            for line in snapshot(watcher.board, watcher.view, watcher.now(), min(console.width, WIDEST)):
-                show(console, line)
-    if watcher.view.deaf:
-        messages_console().print(f"the broker lets you hear no {', no '.join(watcher.view.deaf)}")
+        else:
+            await look(fleet, target, partial(show, console), messages_console().print, width=console.width)
+
+
+async def look(
+    fleet: Fleet,
+    target: str | None,
+    show: Callable[[Text], None],
+    say: Callable[[Text], None],
+    *,
+    width: int = WIDEST,
+) -> None:
+    """Show the table once, all devices of it.
+
+    :param fleet: an open one.
+    :param width: columns.
+    :raises TargetSyntax: the target cannot be read.
+    :raises UnknownTarget: it stands for no device.
+    """
+    async with _heard(fleet, target) as watcher:
+        watcher.draw(width, len(watcher.board.devices) + 8)
+        for line in snapshot(watcher.board, watcher.view, watcher.now(), min(width, WIDEST)):
+            show(line)
+        if watcher.view.deaf:
+            say(Text(f"the broker lets you hear no {', no '.join(watcher.view.deaf)}"))
+
+
+@asynccontextmanager
+async def _heard(fleet: Fleet, target: str | None) -> AsyncGenerator[Watcher]:
+    """A watcher that knows what there is."""
+    if target is not None:
+        fleet.resolve(target)  # says what is wrong with it
+    watcher = Watcher(fleet, target)
+    async with watcher.hearing():
+        await asyncio.gather(watcher.ask_first(), watcher.ask_versions())
+        watcher.select()
+        yield watcher

@@ -10,7 +10,7 @@ ENOUGH: Final = 3
 """Commands that must have come before a clock is said to be ahead; one alone may merely have been slow."""
 
 
-class Clocks:
+class Skew:
     """Compares the time at which commands were issued with the time at which they came.
 
     What takes its time on the way makes a clock look ahead, never behind, so the smallest difference is the best.
