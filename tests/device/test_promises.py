@@ -168,6 +168,19 @@ class Promises(RuleBasedStateMachine):
             held.set_result(None)
         self.loop.run_until_complete(self._settle())
 
+    @precondition(lambda self: self.holding)
+    @rule(data=st.data(), turns=st.integers(0, 5))
+    def crash_while_one_finishes(self, data: st.DataObject, turns: int) -> None:
+        held = self.holding.pop(data.draw(st.sampled_from(sorted(self.holding))))
+
+        async def go_on() -> None:
+            held.set_result(None)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(go_on())
+        self.crash()
+
     @rule(key=st.sampled_from(KEYS))
     def cancel(self, key: Key) -> None:
         def ignore(*_: object) -> None: ...
