@@ -16,6 +16,8 @@ from tests.device.scripted import Kind, Packet, Wire, acknowledge_all, encoded, 
 LIMIT = 10.0
 RECEIVE_MAXIMUM = 33
 EXPIRY = 2
+RUMQTTD = b"\x22\x10\x00"
+"""All that rumqttd says of itself: how many topic aliases it takes."""
 
 
 def ignore(_: Sequence[Message]) -> None:
@@ -253,6 +255,25 @@ async def test_expiry_is_sent_and_only_what_remains_of_it_after_a_reconnect() ->
         await connection.publish("t", b"x", expiry=60)
     assert expiries[0] == 60
     assert 50 <= expiries[1] <= 59
+
+
+async def test_rumqttd_is_sent_no_expiry() -> None:
+    seen: list[bytes] = []
+
+    async def take(wire: Wire) -> None:
+        await wire.accept(RUMQTTD)
+        packet = await wire.expect(Kind.PUBLISH)
+        seen.append(packet.rest)
+        wire.acknowledge(packet)
+
+    async with (
+        scripted(take) as port,
+        Connection(at(port), client_id="c", receive=ignore) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await connection.wait_connected()
+        await connection.publish("t", b"x", expiry=60)
+    assert seen == [b"\0x"]
 
 
 def expiry_of(packet: Packet) -> int:

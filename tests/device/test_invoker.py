@@ -163,9 +163,12 @@ async def test_a_command_says_when_it_was_asked_and_until_when_it_is_good(
     command = message.json()
     assert began <= command["issued"] <= time.time()
     assert command["expires"] - command["issued"] == pytest.approx(good_for)
-    expiry = message.properties["MessageExpiryInterval"]
-    assert isinstance(expiry, int)
-    assert good_for - 10 <= expiry <= good_for
+    if broker.kind == "embedded":  # a property would end it, if anybody spoke 3.1.1
+        assert message.properties == {}
+    else:
+        expiry = message.properties["MessageExpiryInterval"]
+        assert isinstance(expiry, int)
+        assert good_for - 10 <= expiry <= good_for
 
 
 @pytest.mark.parametrize("command", ["", "x" * 129])

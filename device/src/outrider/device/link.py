@@ -132,6 +132,7 @@ class Link:
         """Where the broker is."""
         self._socket = opened
         self._client = client
+        self._expiry = False
         self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._writing = False
@@ -170,8 +171,8 @@ class Link:
         return self._socket.writable and not self.lost.done()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool, expiry: int | None) -> int:
-        """Send a PUBLISH with QoS 1 and return its packet id. `expiry`, in seconds, is left out on MQTT 3.1.1."""
-        options = None if expiry is None or self.protocol != MQTT_5 else Expiry(expiry)
+        """Send a PUBLISH with QoS 1 and return its packet id. `expiry`: seconds, left out where none can be said."""
+        options = None if expiry is None or not self._expiry else Expiry(expiry)
         while True:
             info = self._client.publish(topic, payload, 1, retain, options)
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in use: take the next
@@ -275,6 +276,7 @@ class Link:
             raise LinkError(self.lost.result().reason)
         self.session_present = flags.session_present
         self.receive_maximum = getattr(limits, "ReceiveMaximum", self.receive_maximum)
+        self._expiry = self.protocol == MQTT_5 and not _is_rumqttd(limits)
         self.packet_limit = min(getattr(limits, "MaximumPacketSize", _LARGEST_PACKET), _LARGEST_PACKET)
         if getattr(limits, "MaximumQoS", 2) < 1:
             raise LinkError("it takes no QoS 1, which outrider needs")
@@ -394,6 +396,16 @@ class Link:
 
     def _on_writable(self) -> None:
         self._handlers.room()
+
+
+def _is_rumqttd(limits: Properties | None) -> bool:
+    """Whether the broker is rumqttd, by all that it says of itself (0.20).
+
+    It hands the properties of a message on to subscribers that speak 3.1.1, and then panics and takes no more
+    connections: so it gets no message with properties.
+    """
+    said: dict[str, object] = {} if limits is None else limits.json()  # type: ignore[no-untyped-call]  # see client
+    return said == {"TopicAliasMaximum": 4096}
 
 
 def _refusal(reason: ReasonCode, details: Properties | None, address: Address) -> str:
