@@ -9,10 +9,12 @@ import pytest
 from msgspec import Raw
 
 from outrider.device import Address, Connection, Device, Invoker, Message, Reply, error_of
+from outrider.device.invoker import Arguments
 from outrider.schema import (
     CommandRejected,
     Encoding,
     Error,
+    InvalidArguments,
     InvalidName,
     NoAnswer,
     Progress,
@@ -180,6 +182,25 @@ async def test_a_command_that_no_message_can_carry_is_not_sent(
             invoker.invoke(["lamp-1"], command)
         with pytest.raises(InvalidName, match="1 to 128"):
             await invoker.call("lamp-1", command)
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        pytest.param([1.0, math.nan], "2", id="not a number, by position"),
+        pytest.param({"level": math.inf}, "level", id="infinite, by name"),
+        pytest.param({"path": [{"x": -math.inf}]}, "path", id="deep inside"),
+        pytest.param({"level": 2**64}, "level", id="over 64 bits"),
+    ],
+)
+async def test_a_number_that_no_message_can_carry_is_not_sent(
+    broker: BrokerUnderTest, prefix: str, args: Arguments, name: str
+) -> None:
+    async with asking(broker, prefix) as invoker:
+        with pytest.raises(InvalidArguments, match=f"argument '{name}'"):
+            invoker.invoke(["lamp-1"], "dim", args)
+        with pytest.raises(InvalidArguments, match=f"argument '{name}'"):
+            await invoker.call("lamp-1", "dim", args)
 
 
 async def test_an_invocation_that_nobody_holds_any_more_takes_no_answers(broker: BrokerUnderTest, prefix: str) -> None:

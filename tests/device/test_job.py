@@ -28,6 +28,12 @@ def test_fraction_is_brought_between_0_and_1(fraction: float) -> None:
     assert told.reports == [(min(max(fraction, 0.0), 1.0), None)]
 
 
+def test_fraction_that_is_no_number_says_nothing() -> None:
+    told = Told()
+    told.job.report(float("nan"), "half way")
+    assert told.reports == [(None, "half way")]
+
+
 def test_print_writes_as_print_does() -> None:
     told = Told()
     told.job.print("a", 1, sep="-", end="!\n", stream="stderr")

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sized
 from typing import Generic, Literal, TypeVar
@@ -72,10 +73,12 @@ class Job:
     def report(self, fraction: float | None = None, text: str | None = None) -> None:
         """Tell the requester how far the job is.
 
-        :param fraction: between 0 and 1; values outside are brought to the nearer end.
+        :param fraction: between 0 and 1; values outside are brought to the nearer end, and NaN says nothing.
         :param text: words for people.
         """
-        self._report(None if fraction is None else min(max(fraction, 0.0), 1.0), text)
+        if fraction is not None:
+            fraction = None if math.isnan(fraction) else min(max(fraction, 0.0), 1.0)
+        self._report(fraction, text)
 
     def print(
         self, *values: object, sep: str = " ", end: str = "\n", stream: Literal["stdout", "stderr"] = "stdout"
