@@ -225,8 +225,9 @@ class Invoker:
 
         :raises SubscribeRefused: the broker would not let this requester read them.
         """
+        # After a reconnect what stands may be the answer that came meanwhile; before that, it is none of ours.
         await self._connection.subscribe(
-            Subscription(self._topics.result(ANY, self.requester), retain_handling=2),
+            Subscription(self._topics.result(ANY, self.requester), retain_handling=2, retain_handling_again=0),
             Subscription(self._topics.progress(ANY, self.requester)),
         )
 

@@ -46,14 +46,22 @@ class Will(NamedTuple):
 
 
 class Subscription(NamedTuple):
-    """A topic filter, subscribed with QoS 1. The two options take effect on MQTT 5 only.
+    """A topic filter, subscribed with QoS 1. The options take effect on MQTT 5 only.
 
     `retain_handling`: stored messages are sent at each subscribe (0), only at a new subscription (1), or never (2).
+    `retain_handling_again`: the same for later connections, where it differs: what is stored may have come meanwhile.
     """
 
     filter: str
     retain_as_published: bool = False
     retain_handling: int = 0
+    retain_handling_again: int | None = None
+
+    @property
+    def again(self) -> "Subscription":
+        """How it is made on later connections."""
+        again = self.retain_handling_again
+        return self if again is None else self._replace(retain_handling=again)
 
     def check(self) -> None:
         """Refuse what a broker would hang up at.
