@@ -163,8 +163,11 @@ class _Arguments:
             name = self.names[int(found[2])]
             return InvalidArguments(f"argument {name!r} is missing", argument=name)
         if found := _TOO_MANY.search(message):
-            takes = ", ".join(self.positional_type.__struct_fields__) or "none"
-            return InvalidArguments(f"more than {found[1]} positional arguments (it takes: {takes})")
+            positional = self.positional_type.__struct_fields__
+            takes = ", ".join(positional) or "none"
+            by_name = ", ".join(name for name in self.names if name not in positional)
+            more = f"; by name: {by_name}" if by_name else ""
+            return InvalidArguments(f"more than {found[1]} positional arguments (it takes: {takes}{more})")
         if found := _UNKNOWN.search(message):
             takes = ", ".join(self.names) or "none"
             return InvalidArguments(f"unknown argument {found[1]!r} (it takes: {takes})", argument=found[1])
