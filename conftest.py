@@ -9,6 +9,15 @@ from collections.abc import Generator
 import pytest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a test whose own limit would never be reached, for the whole run would be ended before."""
+    limit = float(config.getini("faulthandler_timeout"))
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        if marker is not None and marker.args[0] >= limit:
+            raise pytest.UsageError(f"{item.nodeid} may take {marker.args[0]} s, and faulthandler_timeout is {limit:g}")
+
+
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure that names the skip's reason."""
     if not os.environ.get("CI") or not report.skipped or hasattr(report, "wasxfail"):

@@ -16,6 +16,8 @@ from tests.device.scripted import Kind, Packet, Wire, acknowledge_all, encoded, 
 LIMIT = 10.0
 RECEIVE_MAXIMUM = 33
 EXPIRY = 2
+RUMQTTD = b"\x22\x10\x00"
+"""All that rumqttd says of itself: how many topic aliases it takes."""
 
 
 def ignore(_: Sequence[Message]) -> None:
@@ -229,6 +231,35 @@ async def test_subscriptions_are_made_again_before_anything_is_sent() -> None:
     assert kinds == [Kind.SUBSCRIBE, Kind.PUBLISH]
 
 
+async def test_stored_messages_are_wanted_on_later_connections_where_it_is_said_so() -> None:
+    handlings: list[int] = []
+
+    async def look(wire: Wire) -> None:
+        await wire.accept()
+        for _ in range(2):
+            packet = await wire.expect(Kind.SUBSCRIBE)
+            handlings.append(packet.body[-1] >> 4 & 3)
+            wire.granted(packet)
+
+    async def look_once(wire: Wire) -> None:
+        await wire.accept()
+        packet = await wire.expect(Kind.SUBSCRIBE)
+        handlings.append(packet.body[-1] >> 4 & 3)
+        wire.granted(packet)
+
+    async with (
+        scripted(look, look_once) as port,
+        Connection(at(port), client_id="c", receive=ignore) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await connection.wait_connected()
+        for _ in range(2):
+            await connection.subscribe(Subscription("t", retain_handling=2, retain_handling_again=0))
+        connection.drop()
+        await connection.wait_connected()
+    assert handlings == [2, 2, 0]
+
+
 async def test_expiry_is_sent_and_only_what_remains_of_it_after_a_reconnect() -> None:
     expiries: list[int] = []
 
@@ -253,6 +284,25 @@ async def test_expiry_is_sent_and_only_what_remains_of_it_after_a_reconnect() ->
         await connection.publish("t", b"x", expiry=60)
     assert expiries[0] == 60
     assert 50 <= expiries[1] <= 59
+
+
+async def test_rumqttd_is_sent_no_expiry() -> None:
+    seen: list[bytes] = []
+
+    async def take(wire: Wire) -> None:
+        await wire.accept(RUMQTTD)
+        packet = await wire.expect(Kind.PUBLISH)
+        seen.append(packet.rest)
+        wire.acknowledge(packet)
+
+    async with (
+        scripted(take) as port,
+        Connection(at(port), client_id="c", receive=ignore) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await connection.wait_connected()
+        await connection.publish("t", b"x", expiry=60)
+    assert seen == [b"\0x"]
 
 
 def expiry_of(packet: Packet) -> int:

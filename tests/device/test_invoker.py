@@ -3,16 +3,18 @@ import contextlib
 import math
 import time
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 from msgspec import Raw
 
 from outrider.device import Address, Connection, Device, Invoker, Message, Reply, error_of
+from outrider.device.invoker import Arguments
 from outrider.schema import (
     CommandRejected,
     Encoding,
     Error,
+    InvalidArguments,
     InvalidName,
     NoAnswer,
     Progress,
@@ -35,12 +37,19 @@ async def asking(broker: BrokerUnderTest, prefix: str, encoding: Encoding = Enco
             assert topic is not None
             invoker.receive(topic, message.payload)
 
-    connection = Connection(Address.parse(broker.address), client_id=f"asker-{prefix}", receive=receive)
-    invoker = Invoker(connection, topics=topics, requester="asker", encoding=encoding)
-    async with connection:
-        await connection.wait_connected(timeout=5)
+    async with connected(broker, prefix, receive) as connection:
+        invoker = Invoker(connection, topics=topics, requester="asker", encoding=encoding)
         await invoker.open()
         yield invoker
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    broker: BrokerUnderTest, prefix: str, receive: Callable[[Sequence[Message]], None]
+) -> AsyncGenerator[Connection]:
+    async with Connection(Address.parse(broker.address), client_id=f"asker-{prefix}", receive=receive) as connection:
+        await connection.wait_connected(timeout=5)
+        yield connection
 
 
 @contextlib.asynccontextmanager
@@ -163,9 +172,12 @@ async def test_a_command_says_when_it_was_asked_and_until_when_it_is_good(
     command = message.json()
     assert began <= command["issued"] <= time.time()
     assert command["expires"] - command["issued"] == pytest.approx(good_for)
-    expiry = message.properties["MessageExpiryInterval"]
-    assert isinstance(expiry, int)
-    assert good_for - 10 <= expiry <= good_for
+    if broker.kind == "embedded":  # a property would end it, if anybody spoke 3.1.1
+        assert message.properties == {}
+    else:
+        expiry = message.properties["MessageExpiryInterval"]
+        assert isinstance(expiry, int)
+        assert good_for - 10 <= expiry <= good_for
 
 
 @pytest.mark.parametrize("command", ["", "x" * 129])
@@ -177,6 +189,49 @@ async def test_a_command_that_no_message_can_carry_is_not_sent(
             invoker.invoke(["lamp-1"], command)
         with pytest.raises(InvalidName, match="1 to 128"):
             await invoker.call("lamp-1", command)
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        pytest.param([1.0, math.nan], "2", id="not a number, by position"),
+        pytest.param({"level": math.inf}, "level", id="infinite, by name"),
+        pytest.param({"path": [{"x": -math.inf}]}, "path", id="deep inside"),
+        pytest.param({"level": 2**64}, "level", id="over 64 bits"),
+    ],
+)
+async def test_a_number_that_no_message_can_carry_is_not_sent(
+    broker: BrokerUnderTest, prefix: str, args: Arguments, name: str
+) -> None:
+    async with asking(broker, prefix) as invoker:
+        with pytest.raises(InvalidArguments, match=f"argument '{name}'"):
+            invoker.invoke(["lamp-1"], "dim", args)
+        with pytest.raises(InvalidArguments, match=f"argument '{name}'"):
+            await invoker.call("lamp-1", "dim", args)
+
+
+async def test_answer_given_while_the_requester_was_away_is_found_after_the_reconnect(
+    broker: BrokerUnderTest, prefix: str, connect: Connect
+) -> None:
+    topics = Topics(prefix)
+    peer = await connect(Peer(broker.address))
+
+    def receive(batch: Sequence[Message]) -> None:
+        for message in batch:
+            topic = topics.parse(message.topic)
+            assert topic is not None
+            invoker.receive(topic, message.payload)
+
+    async with connected(broker, prefix, receive) as connection:
+        invoker = Invoker(connection, topics=topics, requester="asker")
+        await invoker.open()
+        invocation = invoker.invoke(["lamp-1"], "dim")
+        await connection.flush(5)
+        answer = Result(id=invocation.id, device="lamp-1", command="dim", status=Status.DONE)
+        connection.drop()
+        await peer.publish(topics.result("lamp-1", "asker"), encode(answer, Encoding.JSON), retain=True)
+        assert not connection.connected
+        assert await invocation.next(10) == Reply("lamp-1", answer)
 
 
 async def test_an_invocation_that_nobody_holds_any_more_takes_no_answers(broker: BrokerUnderTest, prefix: str) -> None:

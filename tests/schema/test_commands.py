@@ -80,7 +80,7 @@ def test_arguments_are_decoded(encoding: Encoding, args: object, expected: dict[
             ([], "x", "missing"),
             ({}, "x", "missing"),
             ({"x": 1, "y": 2}, "y", "unknown argument 'y' .it takes: x, msg, tags"),
-            ([1, "a", []], None, "more than 2 positional arguments .it takes: x, msg"),
+            ([1, "a", []], None, "more than 2 positional arguments .it takes: x, msg; by name: tags"),
             (["a"], "x", "Expected float, got str"),
             ({"x": "a"}, "x", "Expected float, got str"),
             ({"x": True}, "x", "Expected float, got bool"),

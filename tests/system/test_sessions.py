@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from outrider.controller.broker import BrokerKind, BrokerProcess
-from tests.brokers import kind_or_skip, started
+from tests.brokers import BrokerUnderTest, kind_or_skip, started
 from tests.peers import Connect, Peer
-from tests.processes import Processes
+from tests.processes import Processes, script
 from tests.system.conftest import WORKBENCH, Launch, Meet, run_device
 from tests.system.outsider import Outsider, RunningDevice
 
@@ -206,6 +206,18 @@ async def test_device_on_3_1_1_serves_alike(launch: Launch, meet: Meet, version:
         assert (await lamp.ask("stats"))["value"]["protocol"] == 4
     lamp.device.process.kill()
     await lamp.state("lost")
+
+
+async def test_outrider_commands_a_device_on_3_1_1(
+    launch: Launch, meet: Meet, broker: BrokerUnderTest, prefix: str, spawn: Processes
+) -> None:
+    lamp = await meet(launch(WORKBENCH, version="3.1.1"), version="3.1.1")
+    await lamp.state("ready", timeout=10)
+    for words in ("twice", "in a row"):  # the first might be the last thing that a broker does
+        address = ("--broker", broker.address, "--prefix", prefix)
+        send = spawn(script("outrider"), "send", *address, lamp.device.id, "calculate", "0", words)
+        assert await send.wait(10) == 0, send
+        assert f"done  {words}" in send.output
 
 
 async def test_device_hears_only_what_is_under_its_prefix(launch: Launch, meet: Meet, prefix: str) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAMED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _NAME_EQUALS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_NUMBER = re.compile(r"[+-]?(\d{1,15}\.?\d{0,15}|\.\d{1,15})", re.ASCII)
 _BLANK = re.compile(r"\s*")
 _WORD = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\\.|[^\s"'\\])+(?=\s|$)""", re.DOTALL)
 _CALL = re.compile(r"\s*([A-Za-z0-9_-]+)\s*\((.*)\)\s*$", re.DOTALL)
@@ -242,7 +243,9 @@ def _value(text: str, parameter: object, schema: Mapping[str, object]) -> object
     try:
         value = json.decode(text)
     except (DecodeError, RecursionError):
-        return text
+        if not types & {"number", "integer"} or "string" in types or not _NUMBER.fullmatch(text):
+            return text
+        value = json.decode(str(float(text)))  # as people write numbers and JSON does not: .5, 5., +5, 007
     if isinstance(value, float) and value.is_integer() and "integer" in types and "number" not in types:
         value = int(value)  # 1e3 is an integer to JSON Schema, and none to most decoders
     if "string" in types and not _type_names(value) & types:

@@ -232,6 +232,7 @@ class Fleet:
         :raises UnknownTarget: the target stands for no device, or names one that nobody has seen.
         :raises NoMember: no member of the pool is ready.
         :raises InvalidName: `command` is empty or too long.
+        :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         :raises LocalError: a pool with a limit or a plan, or `expires` is more than 7 days.
         """
         if expires is not None and not 0 < expires <= MAX_EXPIRY:
@@ -335,6 +336,7 @@ class Fleet:
 
         :param type: what the value is decoded as; plain objects by default.
         :raises UnknownTarget: nobody has seen this device, or it is a group.
+        :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         :raises RemoteError: the device answered otherwise than `done`.
         :raises NoAnswer: none came within 30 s, or the device is terminated and was not asked.
         """

@@ -178,6 +178,9 @@ class Connection:
         refused = {each.filter: reason for each, reason in answers.items() if reason is not None}
         for name in refused:
             self._subscriptions.pop(name, None)
+        for each in subscriptions:
+            if self._subscriptions.get(each.filter) == each:
+                self._subscriptions[each.filter] = each.again
         if refused:
             which = ", ".join(f"{name} ({reason})" for name, reason in refused.items())
             raise SubscribeRefused(f"{self._where} refused the subscription to {which}: check its access control list")

@@ -32,6 +32,7 @@ from outrider.schema import (
     check_name,
     encode,
 )
+from outrider.schema.commands import check_finite
 from outrider.schema.messages import MAX_EXPIRY
 
 from .connection import Connection, Subscription
@@ -224,8 +225,9 @@ class Invoker:
 
         :raises SubscribeRefused: the broker would not let this requester read them.
         """
+        # After a reconnect what stands may be the answer that came meanwhile; before that, it is none of ours.
         await self._connection.subscribe(
-            Subscription(self._topics.result(ANY, self.requester), retain_handling=2),
+            Subscription(self._topics.result(ANY, self.requester), retain_handling=2, retain_handling_again=0),
             Subscription(self._topics.progress(ANY, self.requester)),
         )
 
@@ -257,6 +259,7 @@ class Invoker:
 
         :param timeout: seconds it may run on a device.
         :raises InvalidName: `command` is empty or too long.
+        :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         """
         id = _new_id()
         invocation = Invocation(id, self._message(id, command, args, timeout, behalf))
@@ -305,6 +308,7 @@ class Invoker:
         :param expires_in: seconds until a device must not start it any more; at least 30 are given, at most 7 days.
         :param timeout: seconds it may run on a device.
         :raises InvalidName: `command` is empty or too long.
+        :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         :raises MessageTooLarge: before anything is sent.
         """
         invocation = self.prepare(command, args, timeout=timeout, behalf=behalf)
@@ -329,6 +333,7 @@ class Invoker:
 
         :param wait: seconds to wait for it.
         :raises InvalidName: `command` is empty or too long.
+        :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         :raises NoAnswer: when the wait ended first; `status` tells whether the device had taken it.
         :raises PublishRefused: the broker would not take the command.
         """
@@ -361,10 +366,13 @@ class Invoker:
     ) -> Command:
         if not 0 < len(command) <= MAX_COMMAND:
             raise InvalidName(f"the command's name has {len(command)} characters; it needs 1 to {MAX_COMMAND}")
+        args = {} if args is None else args
+        for name, value in args.items() if isinstance(args, Mapping) else enumerate(args, 1):
+            check_finite(value, str(name))
         return Command(
             id=id,
             command=command,
-            args=Raw(encode(args if args is not None else {}, self._encoding)),
+            args=Raw(encode(args, self._encoding)),
             from_=self.requester,
             behalf=behalf,
             timeout=timeout,

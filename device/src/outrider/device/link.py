@@ -46,14 +46,22 @@ class Will(NamedTuple):
 
 
 class Subscription(NamedTuple):
-    """A topic filter, subscribed with QoS 1. The two options take effect on MQTT 5 only.
+    """A topic filter, subscribed with QoS 1. The options take effect on MQTT 5 only.
 
     `retain_handling`: stored messages are sent at each subscribe (0), only at a new subscription (1), or never (2).
+    `retain_handling_again`: the same for later connections, where it differs: what is stored may have come meanwhile.
     """
 
     filter: str
     retain_as_published: bool = False
     retain_handling: int = 0
+    retain_handling_again: int | None = None
+
+    @property
+    def again(self) -> "Subscription":
+        """How it is made on later connections."""
+        again = self.retain_handling_again
+        return self if again is None else self._replace(retain_handling=again)
 
     def check(self) -> None:
         """Refuse what a broker would hang up at.
@@ -132,6 +140,7 @@ class Link:
         """Where the broker is."""
         self._socket = opened
         self._client = client
+        self._expiry = False
         self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._writing = False
@@ -171,8 +180,8 @@ class Link:
         return self._socket.writable and not self.lost.done()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool, expiry: int | None) -> int:
-        """Send a PUBLISH with QoS 1 and return its packet id. `expiry`, in seconds, is left out on MQTT 3.1.1."""
-        options = None if expiry is None or self.protocol != MQTT_5 else Expiry(expiry)
+        """Send a PUBLISH with QoS 1 and return its packet id. `expiry`: seconds, left out where none can be said."""
+        options = None if expiry is None or not self._expiry else Expiry(expiry)
         while True:
             info = self._client.publish(topic, payload, 1, retain, options)
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in use: take the next
@@ -278,6 +287,7 @@ class Link:
             raise LinkError(self.lost.result().reason)
         self.session_present = flags.session_present
         self.receive_maximum = getattr(limits, "ReceiveMaximum", self.receive_maximum)
+        self._expiry = self.protocol == MQTT_5 and not _is_rumqttd(limits)
         self.packet_limit = min(getattr(limits, "MaximumPacketSize", _LARGEST_PACKET), _LARGEST_PACKET)
         if getattr(limits, "MaximumQoS", 2) < 1:
             raise LinkError("it takes no QoS 1, which outrider needs")
@@ -403,6 +413,16 @@ class Link:
 
     def _on_writable(self) -> None:
         self._handlers.room()
+
+
+def _is_rumqttd(limits: Properties | None) -> bool:
+    """Whether the broker is rumqttd, by all that it says of itself (0.20).
+
+    It hands the properties of a message on to subscribers that speak 3.1.1, and then panics and takes no more
+    connections: so it gets no message with properties.
+    """
+    said: dict[str, object] = {} if limits is None else limits.json()  # type: ignore[no-untyped-call]  # see client
+    return said == {"TopicAliasMaximum": 4096}
 
 
 def _refusal(reason: ReasonCode, details: Properties | None, address: Address) -> str:

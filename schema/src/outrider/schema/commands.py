@@ -154,7 +154,7 @@ class _Arguments:
             raise self._explain(f"Object missing required field `{self.keyword_only_required[0]}`")
         given = {name: getattr(decoded, name) for name in decoded.__struct_fields__}
         for name, value in given.items():
-            _check_finite(value, name)
+            check_finite(value, name)
         return given
 
     def _explain(self, message: str) -> InvalidArguments:
@@ -165,8 +165,11 @@ class _Arguments:
             name = self.names[int(found[2])]
             return InvalidArguments(f"argument {name!r} is missing", argument=name)
         if found := _TOO_MANY.search(message):
-            takes = ", ".join(self.positional_type.__struct_fields__) or "none"
-            return InvalidArguments(f"more than {found[1]} positional arguments (it takes: {takes})")
+            positional = self.positional_type.__struct_fields__
+            takes = ", ".join(positional) or "none"
+            by_name = ", ".join(name for name in self.names if name not in positional)
+            more = f"; by name: {by_name}" if by_name else ""
+            return InvalidArguments(f"more than {found[1]} positional arguments (it takes: {takes}{more})")
         if found := _UNKNOWN.search(message):
             takes = ", ".join(self.names) or "none"
             return InvalidArguments(f"unknown argument {found[1]!r} (it takes: {takes})", argument=found[1])
@@ -260,8 +263,13 @@ def _is_array(raw: bytes, encoding: Encoding) -> bool:
     return raw[:1] != b"" and (0x90 <= raw[0] <= 0x9F or raw[0] in (0xDC, 0xDD))
 
 
-def _check_finite(value: object, name: str) -> None:
-    """Refuse NaN, infinities (MessagePack and `Decimal` carry them) and integers that no other peer could carry."""
+def check_finite(value: object, name: str) -> None:
+    """Refuse NaN, infinities and integers that no other peer could carry, anywhere in the argument `name`.
+
+    MessagePack and `Decimal` carry the first two; JSON would make null of them, which another function may well take.
+
+    :raises InvalidArguments: names the argument.
+    """
     match value:
         case bool():
             return
@@ -273,15 +281,15 @@ def _check_finite(value: object, name: str) -> None:
                 raise InvalidArguments(f"argument {name!r}: {value} is not a finite number", argument=name)
         case list() | tuple() | set() | frozenset():
             for item in typing.cast("Iterable[object]", value):
-                _check_finite(item, name)
+                check_finite(item, name)
         case dict():
             for key, item in typing.cast("dict[object, object]", value).items():
-                _check_finite(key, name)
-                _check_finite(item, name)
+                check_finite(key, name)
+                check_finite(item, name)
         case _:
             kind: type[object] = value.__class__
             for field in _fields(kind):  # type: ignore[arg-type]  # mypy looks at the instances' __hash__
-                _check_finite(getattr(value, field, None), name)
+                check_finite(getattr(value, field, None), name)
 
 
 @cache

@@ -6,6 +6,7 @@ print. The demo itself only starts processes, waits for states with the public A
 
 import asyncio
 import contextlib
+import math
 import os
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Final
 
 import typer
@@ -28,6 +30,9 @@ from .terminal import messages_console, results_console
 
 STEP_LIMIT: Final = 30.0
 """Seconds for each step."""
+
+CALCULATION: Final = (3, 25)
+"""Seconds that the devices calculate for, at least and at most."""
 
 POLL: Final = 0.02
 """Seconds between two looks at something that this process is not told of."""
@@ -123,10 +128,10 @@ async def _show(stage: "_Stage") -> None:
 
     stage.say("start makes a device ready for data commands; all is everyone.")
     await stage.run("outrider send all start")
-    await stage.run("outrider send lamp-1 ping")
+    ping = await stage.run("outrider send lamp-1 ping")
 
-    stage.say("Everybody calculates for three seconds and tells its progress.")
-    async with stage.running("outrider send all calculate 3 'hello fleet'"):
+    stage.say("Everybody calculates for some seconds and tells its progress.")
+    async with stage.running(f"outrider send all calculate {_calculation(ping)} 'hello fleet'"):
         await stage.until_busy("lamp-1")
         said = await stage.aside("outrider send lamp-2 ping")
     stage.say("Meanwhile, in another terminal, a ping was answered at once.")
@@ -198,11 +203,13 @@ class _Stage:
     def pid(self, device: str) -> int:
         return self._pids[device]
 
-    async def run(self, line: str, *, exit_code: int = 0) -> None:
-        """Show a command, run it with our own standard output, and check how it ends."""
+    async def run(self, line: str, *, exit_code: int = 0) -> float:
+        """Show a command, run it with our own standard output, and check how it ends; return the seconds it took."""
         self.type(line)
+        began = monotonic()
         async with self._process(line) as process:
             await self._finished(process, line, exit_code)
+        return monotonic() - began
 
     @contextlib.asynccontextmanager
     async def running(self, line: str) -> AsyncGenerator[None]:
@@ -323,6 +330,11 @@ class _Stage:
     def _is(self, device: str, status: str) -> bool:
         state = self.fleet.roster.states.get(device)
         return state is not None and state.status == status
+
+
+def _calculation(ping: float) -> int:
+    """Seconds to calculate for, so that a ping, which took so many, has its time meanwhile on a slow machine too."""
+    return max(CALCULATION[0], min(math.ceil(3 * ping), CALCULATION[1]))
 
 
 @contextlib.contextmanager
