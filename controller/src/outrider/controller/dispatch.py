@@ -116,6 +116,7 @@ class Dispatch:
         self._expires = expires
         self._left_out = left_out
         self._members = frozenset(targets.devices)
+        self._cancels: list[Invocation] = []
         self._advance()
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
@@ -229,7 +230,8 @@ class Dispatch:
     def _cancel(self, devices: Sequence[str]) -> None:
         if devices:
             # As long as the command itself may wait for a device that is away.
-            self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY)
+            # Held on to, so that it is repeated.
+            self._cancels.append(self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY))
 
     def _takes(self, result: Result) -> bool:
         """Note a final answer; whether it is an outcome."""
@@ -263,6 +265,9 @@ class Dispatch:
             if device in self._left_out:
                 return Status.OFFLINE, "", f"{where}: nothing was sent to it"
             return Status.CANCELLED, NOT_ADDRESSED, "never addressed: the command was not sent to it"
+        if device in invocation.forgotten:
+            words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
+            return Status.RUNNING, "", words
         if device in invocation.accepted:
             if where == "lost":
                 words = "it was running when the device was lost; whether it finished is not known"

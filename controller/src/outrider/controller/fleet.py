@@ -10,7 +10,18 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-from outrider.device import DEFAULT_WAIT, Address, Arguments, Connection, Invoker, Message, Subscription, error_of
+from outrider.device import (
+    DEFAULT_WAIT,
+    PACE,
+    Address,
+    Arguments,
+    Connection,
+    Invoker,
+    Message,
+    Pace,
+    Subscription,
+    error_of,
+)
 from outrider.schema import (
     ANY,
     About,
@@ -62,6 +73,7 @@ class Fleet:
     :param requester: this side's stable name; by default the broker's user name, else OUTRIDER_NAME, else user-host.
     :param prefix: levels that stand before every topic.
     :param on_connect: called whenever the broker is there; `on_disconnect`, with the reason, whenever it is lost.
+    :param pace: how fast commands that are not answered are repeated.
     """
 
     def __init__(
@@ -72,10 +84,11 @@ class Fleet:
         prefix: str = "",
         on_connect: Callable[[], None] | None = None,
         on_disconnect: Callable[[str], None] | None = None,
+        pace: Pace = PACE,
     ) -> None:
         address = Address.parse(broker)
         self.requester = requester or default_requester(address.user)
-        self.roster = Roster()
+        self.roster = Roster(self._returned)
         self._abouts: dict[str, About] = {}
         self.topics = Topics(prefix)
         self._parse = lru_cache(maxsize=16_384)(self.topics.parse)
@@ -83,10 +96,13 @@ class Fleet:
             address,
             client_id=f"{self.requester}-{secrets.token_hex(4)}",
             receive=self._receive,
-            on_connect=on_connect,
+            on_connect=self._connected,
             on_disconnect=on_disconnect,
         )
-        self._invoker = Invoker(self._connection, topics=self.topics, requester=self.requester)
+        self._on_connect = on_connect
+        self._invoker = Invoker(
+            self._connection, topics=self.topics, requester=self.requester, away=self._is_away, pace=pace
+        )
 
     @property
     def connection(self) -> Connection:
@@ -349,6 +365,18 @@ class Fleet:
     def _require(self, device: str) -> None:
         if device not in self.roster.states:
             raise UnknownTarget(f"no device {device} has been seen{nearest(device, self.roster.states)}")
+
+    def _connected(self) -> None:
+        self._invoker.reconnected()
+        if self._on_connect is not None:
+            self._on_connect()
+
+    def _returned(self, device: str) -> None:
+        self._invoker.returned(device)
+
+    def _is_away(self, device: str) -> bool:
+        """Whether a device is known not to be there; of one that was never seen nothing is known."""
+        return device in self.roster.states and not is_there(device, self.roster.states)
 
     def _away(self, devices: Iterable[str]) -> Iterator[str]:
         return (device for device in devices if not is_there(device, self.roster.states))

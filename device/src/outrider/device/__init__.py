@@ -4,14 +4,17 @@ from .address import Address
 from .builtin import RESERVED, Stats, calculate, ping
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
-from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invocation, Invoker, Reply, error_of
+from .invocation import Invocation, Reply
+from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invoker, error_of
 from .job import Job, RunningJob, Track
 from .journal import Entry, Journal, Key, MemoryJournal, Stage
+from .repeats import PACE, Pace
 from .threads import run_in_daemon_thread
 
 __all__ = [
     "DEFAULT_WAIT",
     "MIN_EXPIRY",
+    "PACE",
     "RESERVED",
     "Address",
     "Arguments",
@@ -25,6 +28,7 @@ __all__ = [
     "Key",
     "MemoryJournal",
     "Message",
+    "Pace",
     "Reply",
     "RunningJob",
     "Stage",
