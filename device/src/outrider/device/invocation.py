@@ -1,7 +1,7 @@
 """What is asked: one command, the devices it was sent to, and what they have answered."""
 
 import asyncio
-from collections.abc import Callable, Iterable, KeysView
+from collections.abc import Callable, Iterable, KeysView, Sequence
 from random import random
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -137,6 +137,21 @@ class Invocation:
         self._missing |= dict.fromkeys(missing)
         self._repeats.sent(missing, expires)
         publish.add_done_callback(lambda done: self._published(tuple(new), done))
+
+    def recall(self, results: Iterable[Result]) -> None:
+        """Take final answers that were given when nobody listened, or before this process began."""
+        for result in results:
+            self.results[result.device] = result
+            self._replies.put_nowait(Reply(result.device, result))
+
+    def expect(self, devices: Sequence[str], publish: asyncio.Future[None], payload: bytes, expires: float) -> None:
+        """Note that these devices had accepted it when nobody listened, and are to be asked at once."""
+        self.address(devices, publish, payload, expires)
+        now = self._clock()
+        for device in devices:
+            self.accepted.add(device)
+            self._repeats.accepted(device, now)
+        self._repeats.returned(devices, now)
 
     def take(self, reply: Reply) -> None:
         """Note an answer. The invoker calls it."""

@@ -4,11 +4,9 @@ import asyncio
 import math
 import secrets
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
 from weakref import WeakValueDictionary
 
 from msgspec import Raw
@@ -27,7 +25,6 @@ from outrider.schema import (
     LocalError,
     NoAnswer,
     Progress,
-    QueueFull,
     RemoteError,
     Result,
     Status,
@@ -38,6 +35,7 @@ from outrider.schema import (
 )
 from outrider.schema.messages import MAX_EXPIRY
 
+from .backlog import Backlog, whole
 from .connection import Connection, Subscription
 from .invocation import Asked, Call, Invocation, Reply
 from .repeats import PACE, Pace
@@ -53,9 +51,6 @@ MAX_COMMAND = 128
 
 Arguments = Mapping[str, object] | Sequence[object]
 
-MOST_PENDING: Final = 5000
-"""Unacknowledged messages above which commands are held back here: the connection has room for others' still."""
-
 MOST_REPEATED: Final = 1000
 """Unacknowledged messages above which no command is repeated."""
 
@@ -67,15 +62,6 @@ LOOK_AGAIN: Final = 1.0
 
 _PROGRESS = Decoder(Progress)
 _RESULT = Decoder(Result)
-
-
-class _Held(NamedTuple):
-    """A publish that waits for room; `until` is when nobody shall get it any more, in monotonic seconds."""
-
-    topic: str
-    payload: bytes
-    until: float
-    future: asyncio.Future[None]
 
 
 def _nobody(device: str) -> bool:
@@ -119,7 +105,7 @@ class Invoker:
         self._pace = pace
         self._first_look = min(LOOK_AGAIN, pace.unanswered[0] / 2)
         self._returned: set[str] = set()
-        self._held: deque[_Held] = deque()
+        self._backlog = Backlog(connection)
         self._timer: asyncio.TimerHandle | None = None
         self._looks = math.inf
 
@@ -174,24 +160,63 @@ class Invoker:
         *,
         group: str | None = None,
         expires_in: float = DEFAULT_WAIT,
+        before: Callable[[Sequence[str], bytes, float], None] | None = None,
     ) -> None:
         """Send a prepared command to some devices and return at once.
 
         :param group: publish once to this group, whose members `devices` are, instead of to each device.
         :param expires_in: seconds until a device must not start it any more; at most 7 days.
+        :param before: called with the devices, the payload and when it expires (Unix seconds) before anything is
+            sent; should it raise, nothing is.
         :raises MessageTooLarge: before anything is sent.
         """
         good_for = min(expires_in, MAX_EXPIRY)
-        payload = self._payload(invocation.message, good_for)
+        payload, expires = self._payload(invocation.message, good_for)
+        devices = tuple(dict.fromkeys(devices))
+        if before is not None:
+            before(devices, payload, expires)
         until = monotonic() + good_for
         if group is not None:
-            publish = self._publish(self._topics.group(group, self.requester), payload, until)
+            publish = self._backlog.publish(self._topics.group(group, self.requester), payload, until)
             invocation.address(devices, publish, payload, until)
         else:
-            for device in dict.fromkeys(devices):
-                publish = self._publish(self._topics.command(device, self.requester), payload, until)
-                invocation.address((device,), publish, payload, until)
+            self._send_each(invocation, devices, payload, until)
         self._look_within(self._first_look)
+
+    def resume(self, message: Command) -> Invocation:
+        """Go on with a command that was sent before, perhaps by another process; `send_again` sends it.
+
+        :param message: as it was sent; it has an id.
+        """
+        invocation = Invocation(message.id or _new_id(), message, pace=self._pace)
+        self._asked[invocation.id] = invocation
+        return invocation
+
+    def send_again(
+        self,
+        invocation: Invocation,
+        devices: Iterable[str],
+        payload: bytes,
+        expires: float,
+        *,
+        accepted: Collection[str] = (),
+    ) -> None:
+        """Send a resumed command to devices whose answers are missing: the same bytes, then repeated as any.
+
+        Once it has expired, only those that had accepted it are asked.
+
+        :param expires: Unix seconds.
+        :param accepted: devices that had taken it.
+        """
+        left = expires - self._clock()
+        until = monotonic() + left
+        silent = [device for device in devices if device not in accepted]
+        if left > 0:
+            self._send_each(invocation, silent, payload, until)
+        else:
+            invocation.address(silent, _done(), payload, until)
+        invocation.expect([device for device in devices if device in accepted], _done(), payload, until)
+        self._look_within(0.0)
 
     def invoke(
         self,
@@ -239,7 +264,7 @@ class Invoker:
         """
         good_for = _good_for(wait)
         id = _new_id()
-        payload = self._payload(self._message(id, command, args, timeout, behalf), good_for)
+        payload, _ = self._payload(self._message(id, command, args, timeout, behalf), good_for)
         now = monotonic()
         asked = Call(device, payload, now, now + good_for, self._pace)
         self._asked[id] = asked
@@ -279,46 +304,10 @@ class Invoker:
         """How many commands of this side the device has not ended, as far as somebody still waits for them."""
         return sum(asked.waits_for(device) for asked in self._asked.values())
 
-    def _publish(self, topic: str, payload: bytes, until: float) -> asyncio.Future[None]:
-        """Publish, or hold it back until there is room."""
-        if not self._held and self._connection.pending < MOST_PENDING:
-            try:
-                return self._connection.publish(topic, payload, expiry=_whole(until - monotonic()))
-            except QueueFull:
-                pass
-        held = _Held(topic, payload, until, asyncio.get_running_loop().create_future())
-        self._held.append(held)
-        return held.future
-
-    def _let_go(self) -> None:
-        """Publish what is held back, as far as there is room."""
-        while self._held and self._connection.pending < MOST_PENDING:
-            topic, payload, until, future = self._held[0]
-            left = until - monotonic()
-            try:
-                if future.done():
-                    pass
-                elif left <= 0:
-                    _fail(future, LocalError(f"The message to {topic} expired before there was room to send it"))
-                else:
-                    publish = self._connection.publish(topic, payload, expiry=_whole(left))
-                    publish.add_done_callback(partial(self._went, future))
-            except QueueFull:
-                return
-            except LocalError as error:
-                _fail(future, error)
-            self._held.popleft()
-
-    def _went(self, held: asyncio.Future[None], publish: asyncio.Future[None]) -> None:
-        if not held.done():
-            if publish.cancelled():
-                held.cancel()
-            elif error := publish.exception():
-                _fail(held, error)
-            else:
-                held.set_result(None)
-        if self._held and self._connection.pending < MOST_PENDING // 2:
-            self._let_go()
+    def _send_each(self, invocation: Invocation, devices: Iterable[str], payload: bytes, until: float) -> None:
+        for device in devices:
+            publish = self._backlog.publish(self._topics.command(device, self.requester), payload, until)
+            invocation.address((device,), publish, payload, until)
 
     def _look_within(self, seconds: float) -> None:
         """Look at what is to be repeated in so many seconds, if not before."""
@@ -334,10 +323,10 @@ class Invoker:
         """Send again what is due, let go what is held back, and look again as long as something is asked."""
         self._timer = None
         self._looks = math.inf
-        self._let_go()
+        self._backlog.let_go()
         every = list(self._asked.values())
         returned, self._returned = self._returned, set()
-        if self._connection.ended or not (every or self._held):
+        if self._connection.ended or not (every or self._backlog):
             return
         now = monotonic()
         following = now + self._first_look
@@ -358,7 +347,7 @@ class Invoker:
         topic = self._topics.command(device, self.requester)
         try:
             publish = self._connection.publish(
-                topic, asked.payload(device), expiry=_whole(repeats.good_for(device, now))
+                topic, asked.payload(device), expiry=whole(repeats.good_for(device, now))
             )
         except LocalError:  # no room, or over the limit of a new connection: it will be due again
             repeats.settled((device,), now)
@@ -380,20 +369,17 @@ class Invoker:
             timeout=timeout,
         )
 
-    def _payload(self, message: Command, good_for: float) -> bytes:
+    def _payload(self, message: Command, good_for: float) -> tuple[bytes, float]:
+        """The bytes, and when they expire."""
         now = self._clock()
-        return encode(replace(message, issued=now, expires=now + good_for), self._encoding)
+        return encode(replace(message, issued=now, expires=now + good_for), self._encoding), now + good_for
 
 
-def _whole(seconds: float) -> int:
-    """A message's expiry."""
-    return max(1, math.ceil(seconds))
-
-
-def _fail(future: asyncio.Future[None], error: BaseException) -> None:
-    """End it with `error`, which nobody has to look at."""
-    future.set_exception(error)
-    future.exception()  # marks it as seen, else asyncio would print it
+def _done() -> asyncio.Future[None]:
+    """A publish of before, which the broker has acknowledged as far as anybody knows."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
 
 
 def _new_id() -> str:

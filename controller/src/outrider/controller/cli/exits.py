@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 
 import typer
 
+from outrider.controller.durable import OutboxUnusable
 from outrider.schema import (
     BrokerUnreachable,
     LocalError,
@@ -36,7 +37,7 @@ def exit_code(error: OutriderError) -> int:
     match error:
         case BrokerUnreachable() | SubscribeRefused():
             return UNREACHABLE
-        case PublishRefused() | QueueFull() | NoAnswer():
+        case PublishRefused() | QueueFull() | NoAnswer() | OutboxUnusable():
             return NOT_DONE
         case LocalError():
             return USAGE
