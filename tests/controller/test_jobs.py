@@ -266,7 +266,7 @@ def test_a_job_that_waits_for_a_thread_says_so() -> None:
 
 
 async def test_python_example_of_the_page_runs(bench: Bench, spawn: Processes, tmp_path: Path) -> None:
-    lamp, example = examples(ROOT / "docs" / "jobs.md")
+    lamp, example, _ = examples(ROOT / "docs" / "jobs.md")
     (tmp_path / "lamp.py").write_text(lamp)
     (tmp_path / "example.py").write_text(
         example.replace('"mqtt://localhost"', f'"{bench.broker.address}", prefix="{bench.prefix}"')

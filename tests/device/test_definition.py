@@ -138,6 +138,7 @@ def test_public_names_of_the_package() -> None:
         [
             "DEFAULT_WAIT",
             "MIN_EXPIRY",
+            "PACE",
             "RESERVED",
             "Address",
             "Arguments",
@@ -152,6 +153,7 @@ def test_public_names_of_the_package() -> None:
             "Key",
             "MemoryJournal",
             "Message",
+            "Pace",
             "Reply",
             "RunningJob",
             "SqliteJournal",

@@ -11,11 +11,12 @@ from typing import Final, Generic, TypeVar, overload
 from msgspec import UnsetType, json
 
 from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of
-from outrider.schema import Code, Error, NoAnswer, Result, State, Status
+from outrider.schema import Code, Error, LocalError, NoAnswer, Result, State, Status
 from outrider.schema.messages import MAX_EXPIRY
 
 from .batches import InBatches
-from .course import LOOK_AGAIN, Course, is_there
+from .course import LOOK_AGAIN, Course, Step, is_there
+from .durable import OutboxUnusable, Record
 from .rollout import Rollout
 from .roster import Roster
 from .targets import Targets
@@ -89,6 +90,7 @@ class Dispatch:
     :ivar passed: rejections of members of a pool after which another member was asked.
     :param left_out: devices of the target that nothing is sent to because they are away.
     :param expires: seconds the command is good for, from each sending of it on.
+    :param record: where it is written down, before it is sent.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Dispatch:
         left_out: frozenset[str],
         endless: bool,
         expires: float,
+        record: Record | None = None,
     ) -> None:
         self.id = invocation.id
         self.command = invocation.command
@@ -116,12 +119,17 @@ class Dispatch:
         self._expires = expires
         self._left_out = left_out
         self._members = frozenset(targets.devices)
+        self._cancels: list[Invocation] = []
+        self._record = record
+        if record is not None and left_out:
+            record.leave_out(self._unanswered(device) for device in targets.devices if device in left_out)
         self._advance()
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
         try:
             with self._roster.watch(self._look_again):
                 while (reply := await self._next()) is not None:
+                    self._write_down(reply)
                     if isinstance(reply.message, Result) and not self._takes(reply.message):
                         continue
                     yield reply
@@ -130,6 +138,7 @@ class Dispatch:
             for device in self._course.counted():
                 result = self._invocation.results.get(device)
                 self.outcomes[device] = result or self._unanswered(device)
+                self._write_down(Reply(device, self.outcomes[device]))
                 if result is None:
                     yield Reply(device, self.outcomes[device])
         finally:
@@ -200,6 +209,7 @@ class Dispatch:
                 known = self.outcomes.get(reply.device)
                 if known is not None and not known.status.final:
                     self.outcomes[reply.device] = reply.message
+                    self._write_down(reply)
                     yield reply
         finally:
             self._invoker.forget(self._invocation)
@@ -228,13 +238,34 @@ class Dispatch:
         """Send what is due."""
         step = self._course.step(time.monotonic())
         if step.send:
-            self._invoker.send(self._invocation, step.send, group=step.group, expires_in=self._expires)
+            self._send(step)
         self._cancel(step.cancel)
+
+    def _send(self, step: Step) -> None:
+        before = None if self._record is None else self._record.sending
+        try:
+            self._invoker.send(self._invocation, step.send, group=step.group, expires_in=self._expires, before=before)
+        except OutboxUnusable:
+            raise
+        except LocalError:  # it was written down, and could not be sent after all
+            for device in step.send:
+                if self._record is not None and not self._invocation.addressed(device):
+                    self._record.outcome(self._unanswered(device))
+            raise
 
     def _cancel(self, devices: Sequence[str]) -> None:
         if devices:
             # As long as the command itself may wait for a device that is away.
-            self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY)
+            # Held on to, so that it is repeated.
+            self._cancels.append(self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY))
+
+    def _write_down(self, reply: Reply) -> None:
+        if self._record is None or not (self._invocation.addressed(reply.device) or self.expects(reply.device)):
+            return
+        if isinstance(reply.message, Result):
+            self._record.outcome(reply.message)
+        else:
+            self._record.accepted(reply.device)
 
     def _takes(self, result: Result) -> bool:
         """Note a final answer; whether it is an outcome."""
@@ -268,6 +299,9 @@ class Dispatch:
             if device in self._left_out:
                 return Status.OFFLINE, "", f"{where}: nothing was sent to it"
             return Status.CANCELLED, NOT_ADDRESSED, "never addressed: the command was not sent to it"
+        if device in invocation.forgotten:
+            words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
+            return Status.RUNNING, "", words
         if device in invocation.accepted:
             if where == "lost":
                 words = "it was running when the device was lost; whether it finished is not known"
@@ -276,6 +310,8 @@ class Dispatch:
         if not invocation.acknowledged(device):
             words = f"the broker has not acknowledged it; the device is {where}; it may still run"
             return Status.QUEUED, "", words
+        if self._expires <= 0:
+            return Status.QUEUED, "", f"it expired, and nothing is known of it; the device is {where}"
         if where == "unknown":
             words = "sent, though nobody has seen the device: it gets it only if the broker has a session for it"
             return Status.QUEUED, "", words

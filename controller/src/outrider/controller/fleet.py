@@ -7,11 +7,24 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
-from weakref import WeakValueDictionary
 
-from outrider.device import DEFAULT_WAIT, Address, Arguments, Connection, Invoker, Message, Subscription, error_of
+from outrider.device import (
+    DEFAULT_WAIT,
+    PACE,
+    Address,
+    Arguments,
+    Connection,
+    Invocation,
+    Invoker,
+    Message,
+    Pace,
+    Subscription,
+    error_of,
+)
+from outrider.device.answers import NOT_RETAINED
 from outrider.schema import (
     ANY,
     About,
@@ -23,18 +36,19 @@ from outrider.schema import (
     Status,
     Topics,
     UnknownTarget,
-    digest_of,
 )
 from outrider.schema.messages import MAX_EXPIRY
 
 from .batches import InBatches
 from .course import AnyOf, AtOnce, Course, Patience, is_there
+from .descriptions import ABOUT_WAIT, Descriptions
 from .dispatch import Dispatch, Outcome, expires_in, value_of
+from .durable import Durable, DurableOutbox, Place, Record
 from .plan import Plan, Share
+from .resume import resumed
 from .rollout import Rollout
 from .roster import Roster
 from .settings import default_requester
-from .suggestions import nearest
 from .targets import Target, Targets, require_seen, resolve, sample
 
 T = TypeVar("T")
@@ -44,9 +58,6 @@ IfOffline = Literal["queue", "fail"]
 
 OPENING = 15.0
 """Seconds for the broker to confirm the subscriptions and send the states that stand on it."""
-
-ABOUT_WAIT = 5.0
-"""Seconds to wait for a device's about, which stands retained on the broker."""
 
 
 class Fleet:
@@ -63,6 +74,8 @@ class Fleet:
     :param requester: this side's stable name; by default the broker's user name, else OUTRIDER_NAME, else user-host.
     :param prefix: levels that stand before every topic.
     :param on_connect: called whenever the broker is there; `on_disconnect`, with the reason, whenever it is lost.
+    :param pace: how fast commands that are not answered are repeated.
+    :param outbox: a file in which every command is written down before it is sent, with its outcomes; see `resume`.
     """
 
     def __init__(
@@ -73,22 +86,28 @@ class Fleet:
         prefix: str = "",
         on_connect: Callable[[], None] | None = None,
         on_disconnect: Callable[[str], None] | None = None,
+        pace: Pace = PACE,
+        outbox: Path | str | None = None,
     ) -> None:
         address = Address.parse(broker)
         self.requester = requester or default_requester(address.user)
-        self.roster = Roster()
-        self._abouts: dict[str, About] = {}
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.roster = Roster(self._returned)
         self.topics = Topics(prefix)
         self._parse = lru_cache(maxsize=16_384)(self.topics.parse)
         self._connection = Connection(
             address,
             client_id=f"{self.requester}-{secrets.token_hex(4)}",
             receive=self._receive,
-            on_connect=on_connect,
+            on_connect=self._connected,
             on_disconnect=on_disconnect,
         )
-        self._invoker = Invoker(self._connection, topics=self.topics, requester=self.requester)
+        self._descriptions = Descriptions(self.roster, self._connection, self.topics)
+        self._on_connect = on_connect
+        self._outbox_path = outbox
+        self._outbox: DurableOutbox | None = None
+        self._invoker = Invoker(
+            self._connection, topics=self.topics, requester=self.requester, away=self._is_away, pace=pace
+        )
 
     @property
     def connection(self) -> Connection:
@@ -96,11 +115,14 @@ class Fleet:
         return self._connection
 
     async def __aenter__(self) -> Self:
-        """Connect, subscribe, and wait until the states that stand on the broker have come.
+        """Open the outbox, connect, subscribe, and wait until the states that stand on the broker have come.
 
+        :raises OutboxUnusable: the outbox cannot be opened.
         :raises BrokerUnreachable: at the first attempt that fails, or the broker does not answer subscriptions.
         :raises SubscribeRefused: this requester may not read states or answers.
         """
+        if self._outbox_path is not None:
+            self._outbox = DurableOutbox(self._outbox_path)
         await self._connection.__aenter__()
         try:
             await self._connection.wait_connected(retry=False)
@@ -110,19 +132,23 @@ class Fleet:
                 await self._connection.roundtrip()
         except TimeoutError:
             self._connection.abort()
+            self._close_outbox()
             raise BrokerUnreachable(
                 f"The broker at {self._connection.address.place} accepted the connection and then answered no "
                 f"subscription within {OPENING:g} s: look at its log, or try again"
             ) from None
         except BaseException:
-            await self._connection.__aexit__(None, None, None)
+            await self.__aexit__(None, None, None)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._connection.__aexit__(kind, error, traceback)
+        try:
+            await self._connection.__aexit__(kind, error, traceback)
+        finally:
+            self._close_outbox()
 
     def devices(self, target: str | Target | None = None) -> list[State]:
         """The states of the devices a target stands for, in order of their ids; without a target of all ever seen.
@@ -150,24 +176,7 @@ class Fleet:
         :param wait: seconds.
         :raises UnknownTarget: nobody has seen this device, or its about does not stand on the broker.
         """
-        self._require(device)
-        asking = self._asking.setdefault(device, asyncio.Lock())
-        async with asking:  # one subscription at a time: the first to end it would end it for the others
-            return self.roster.about(device) or await self._ask_about(device, wait)
-
-    async def _ask_about(self, device: str, wait: float) -> About:
-        filter = self.topics.about(device)
-        coming = self.roster.await_about(device)
-        try:
-            async with asyncio.timeout(wait):  # which covers a connection that is lost
-                await self._connection.subscribe(Subscription(filter))
-                return await coming
-        except TimeoutError:
-            raise UnknownTarget(
-                f"{device} has not told its commands: nothing is retained on {filter}; restart the device"
-            ) from None
-        finally:
-            await self._connection.unsubscribe(filter)
+        return await self._descriptions.about(device, wait=wait)
 
     async def abouts(self, devices: Iterable[str], *, wait: float = ABOUT_WAIT) -> dict[str, About]:
         """What several devices can do, by device. Like devices share a digest, so each distinct about comes once.
@@ -177,28 +186,7 @@ class Fleet:
         :param wait: seconds.
         :raises UnknownTarget: nobody has seen one of these devices.
         """
-        alike: dict[str, list[str]] = {}
-        for device in devices:
-            self._require(device)
-            digest = self.roster.states[device].about
-            alike.setdefault(f"digest {digest}" if digest else device, []).append(device)
-
-        async def fetch(device: str) -> dict[str, About]:
-            try:
-                return {device: await self.about(device, wait=wait)}
-            except UnknownTarget:
-                return {}
-
-        async def fetch_alike(first: str, *others: str) -> dict[str, About]:
-            found = await fetch(first)
-            digest = self.roster.states[first].about if first in self.roster.states else ""
-            if found and digest_of(found[first]) == digest:
-                self._abouts[digest] = found[first]
-                return dict.fromkeys((first, *others), found[first])
-            # A device may claim the digest of others: what it tells is its own then, and they are asked themselves.
-            return _merged([found, *await asyncio.gather(*map(fetch, others))])
-
-        return _merged(await asyncio.gather(*(fetch_alike(*each) for each in alike.values())))
+        return await self._descriptions.abouts(devices, wait=wait)
 
     def dispatch(
         self,
@@ -234,6 +222,7 @@ class Fleet:
         :raises InvalidName: `command` is empty or too long.
         :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         :raises LocalError: a pool with a limit or a plan, or `expires` is more than 7 days.
+        :raises OutboxUnusable: the command could not be written down, and was not sent.
         """
         if expires is not None and not 0 < expires <= MAX_EXPIRY:
             raise LocalError(f"a command cannot be good for {expires:g} s: it is above 0, and 7 days at most")
@@ -260,7 +249,7 @@ class Fleet:
                 states,
                 patience,
                 load=self._invoker.load,
-                idempotent=self._is_idempotent(targets.devices, command),
+                idempotent=self._descriptions.idempotent(targets.devices, command),
                 chance=random.Random(seed),
             )
         elif plan is not None:
@@ -280,6 +269,43 @@ class Fleet:
             left_out=away,
             endless=wait == math.inf,
             expires=good_for,
+            record=self._record(invocation, target, targets),
+        )
+
+    @property
+    def outbox(self) -> DurableOutbox | None:
+        """Where commands are written down; open while the fleet is."""
+        return self._outbox
+
+    @property
+    def place(self) -> Place:
+        """Who asks where: what a command in an outbox must have in common with this fleet to be resumed."""
+        return Place(self._connection.address.place, self.topics.prefix, self.requester)
+
+    def resume(self, *, wait: float | None = None) -> list[Dispatch]:
+        """Go on with the commands in the outbox that have not ended and were sent as this requester to this broker.
+
+        Iterate each, as one that was just sent; what is known already comes first. Devices that have not answered get
+        the same command again until it expires, those that had accepted it also after that. `outcomes_of` of
+        `outrider.controller.accounting` does this for one command, and asks the devices what they know of it first.
+
+        :param wait: seconds to wait for final answers, as in `dispatch`.
+        :raises OutboxUnusable: the outbox cannot be read.
+        """
+        if self._outbox is None:
+            return []
+        found = [self._outbox.find(brief.id) for brief in self._outbox.unfinished(self.place)]
+        return [self.resume_one(durable, wait=wait) for durable in found if durable is not None]
+
+    def resume_one(self, durable: Durable, *, wait: float | None = None) -> Dispatch:
+        """Go on with a command that was written down; see `resume`."""
+        assert self._outbox is not None
+        return resumed(
+            durable,
+            wait,
+            roster=self.roster,
+            invoker=self._invoker,
+            record=self._outbox.resume(durable.id),
         )
 
     @overload
@@ -348,25 +374,46 @@ class Fleet:
         state = self.roster.states.get(device)
         if state is None or state.status == "terminated":
             raise self._cannot_call(device)
+        if self._outbox is not None and command not in NOT_RETAINED:  # to be written down
+            (outcome,) = [each async for each in self.dispatch(device, command, arguments).each(type)]
+            return outcome.value
         result = await self._invoker.call(device, command, arguments)
         if error := error_of(result):
             raise error
         return value_of(result, type)
 
-    def _require(self, device: str) -> None:
-        if device not in self.roster.states:
-            raise UnknownTarget(f"no device {device} has been seen{nearest(device, self.roster.states)}")
+    def _record(self, invocation: Invocation, target: str | Target, targets: Targets) -> Record | None:
+        """Where a command is written down; questions about others are not."""
+        if self._outbox is None or invocation.command in NOT_RETAINED:
+            return None
+        return self._outbox.begin(
+            invocation.id,
+            self.place,
+            () if targets.pool is not None else targets.devices,
+            command=invocation.command,
+            target=str(target),
+            behalf=invocation.message.behalf or "",
+        )
+
+    def _close_outbox(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
+
+    def _connected(self) -> None:
+        self._invoker.reconnected()
+        if self._on_connect is not None:
+            self._on_connect()
+
+    def _returned(self, device: str) -> None:
+        self._invoker.returned(device)
+
+    def _is_away(self, device: str) -> bool:
+        """Whether a device is known not to be there; of one that was never seen nothing is known."""
+        return device in self.roster.states and not is_there(device, self.roster.states)
 
     def _away(self, devices: Iterable[str]) -> Iterator[str]:
         return (device for device in devices if not is_there(device, self.roster.states))
-
-    def _is_idempotent(self, devices: Iterable[str], command: str) -> bool:
-        """Whether all of these devices whose commands are known say so of the command."""
-        digests = {state.about for device in devices if (state := self.roster.states.get(device))}
-        known = [self._abouts[digest].commands.get(command) for digest in digests if digest in self._abouts]
-        return (
-            bool(known) and len(known) == len(digests) and all(each is not None and each.idempotent for each in known)
-        )
 
     def _cannot_call(self, device: str) -> LocalError:
         targets = self.resolve(device)
@@ -383,13 +430,6 @@ class Fleet:
                 self._invoker.receive(topic, message.payload)
             else:
                 self.roster.receive(topic, message.payload)
-
-
-def _merged(parts: Iterable[dict[str, About]]) -> dict[str, About]:
-    merged: dict[str, About] = {}
-    for each in parts:
-        merged |= each
-    return merged
 
 
 def _arguments(args: tuple[object, ...], named: dict[str, object]) -> Arguments:

@@ -12,9 +12,13 @@ _ABOUT = Decoder(About, max_size=4 * MAX_SIZE)
 
 
 class Roster:
-    """Takes state and about messages, and keeps the newest of each device."""
+    """Takes state and about messages, and keeps the newest of each device.
 
-    def __init__(self) -> None:
+    :param returned: called with the id of a device that is there with a session that was not known before.
+    """
+
+    def __init__(self, returned: Callable[[str], None] | None = None) -> None:
+        self._returned = returned
         self._states: dict[str, State] = {}
         self._abouts: dict[str, About] = {}
         self._awaited: dict[str, list[asyncio.Future[About]]] = {}
@@ -67,6 +71,9 @@ class Roster:
         if known is not None and known.about != state.about:
             self._abouts.pop(device, None)
         self._states[device] = state
+        new = known is None or state.session > known.session
+        if new and self._returned is not None and state.status in ("ready", "unready"):
+            self._returned(device)
         for changed in list(self._watchers):
             changed(state)
 

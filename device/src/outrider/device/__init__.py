@@ -5,17 +5,20 @@ from .builtin import RESERVED, Stats, calculate, common_commands, ping
 from .clock import ManualClock
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
-from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invocation, Invoker, Reply, error_of
+from .invocation import Invocation, Reply
+from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invoker, error_of
 from .job import Job, RunningJob, Track
 from .journal import Entry, Journal, Key, Stage
 from .journal_file import JournalFile
 from .memory_journal import MemoryJournal
+from .repeats import PACE, Pace
 from .sqlite_journal import SqliteJournal
 from .threads import run_in_daemon_thread
 
 __all__ = [
     "DEFAULT_WAIT",
     "MIN_EXPIRY",
+    "PACE",
     "RESERVED",
     "Address",
     "Arguments",
@@ -31,6 +34,7 @@ __all__ = [
     "ManualClock",
     "MemoryJournal",
     "Message",
+    "Pace",
     "Reply",
     "RunningJob",
     "SqliteJournal",

@@ -122,6 +122,11 @@ class Connection:
         return self._link is not None and not self._link.lost.done()
 
     @property
+    def ended(self) -> bool:
+        """Whether this side has ended it: nothing reconnects."""
+        return self._ended
+
+    @property
     def protocol(self) -> int | None:
         """The MQTT version in use, 5, or 4 for 3.1.1; None while not connected."""
         return None if self._link is None else self._link.protocol

@@ -1,12 +1,12 @@
-"""Asking: publish a command, collect what the devices answer."""
+"""Asking: publish a command, and again where no answer comes; hand each answer to who asked."""
 
 import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Final
 from weakref import WeakValueDictionary
 
 from msgspec import Raw
@@ -22,6 +22,7 @@ from outrider.schema import (
     InvalidMessage,
     InvalidName,
     Kind,
+    LocalError,
     NoAnswer,
     Progress,
     RemoteError,
@@ -35,7 +36,10 @@ from outrider.schema import (
 from outrider.schema.commands import check_finite
 from outrider.schema.messages import MAX_EXPIRY
 
+from .backlog import Backlog, whole
 from .connection import Connection, Subscription
+from .invocation import Asked, Call, Invocation, Reply
+from .repeats import PACE, Pace
 
 DEFAULT_WAIT = 30.0
 """Seconds to wait for final answers."""
@@ -48,158 +52,35 @@ MAX_COMMAND = 128
 
 Arguments = Mapping[str, object] | Sequence[object]
 
+MOST_REPEATED: Final = 1000
+"""Unacknowledged messages above which no command is repeated."""
+
+SPACING: Final = 0.2
+"""Seconds between two looks at what is to be repeated."""
+
+LOOK_AGAIN: Final = 1.0
+"""Seconds after which to look again, as long as something is asked: the broker may have acknowledged it meanwhile."""
+
 _PROGRESS = Decoder(Progress)
 _RESULT = Decoder(Result)
 
 
-class Reply(NamedTuple):
-    """What one device said to one command."""
-
-    device: str
-    message: Progress | Result
-
-
-class _Asked(Protocol):
-    def take(self, reply: Reply) -> None: ...
-
-    def waits_for(self, device: str) -> bool: ...
-
-
-class Invocation:
-    """One command, and what the devices it was sent to have answered so far.
-
-    Devices may be addressed one after the other, all with the same id.
-
-    :ivar id: the command's id, the same for every device.
-    :ivar results: final answers by device, of addressed devices only.
-    :ivar accepted: devices that have taken the command and not ended it.
-    :ivar refused: devices whose command the broker would not take, and why.
-    :param message: the command, without the times that each sending of it sets.
-    """
-
-    def __init__(self, id: str, message: Command) -> None:
-        self.id = id
-        self.command = message.command
-        self.message = message
-        self.results: dict[str, Result] = {}
-        self.accepted: set[str] = set()
-        self.refused: dict[str, BaseException] = {}
-        self._missing: dict[str, None] = {}
-        self._publishes: dict[str, asyncio.Future[None]] = {}
-        self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices addressed so far, in the order in which they were."""
-        return tuple(self._publishes)
-
-    @property
-    def missing(self) -> KeysView[str]:
-        """The addressed devices without a final answer, in the order in which they were addressed."""
-        return self._missing.keys()
-
-    def addressed(self, device: str) -> bool:
-        """Whether the command was published for this device."""
-        return device in self._publishes
-
-    def acknowledged(self, device: str) -> bool:
-        """Whether the broker has the command for this device, so that it may reach it."""
-        return self._publishes[device].done()
-
-    async def sent(self) -> None:
-        """Return when the broker has acknowledged or refused all that was published so far."""
-        if self._publishes:
-            await asyncio.wait(set(self._publishes.values()))
-
-    def address(self, devices: Iterable[str], publish: asyncio.Future[None]) -> None:
-        """Note that the command is on its way to these devices with one publish. The invoker calls it."""
-        new = dict.fromkeys(devices)
-        self._publishes |= dict.fromkeys(new, publish)
-        self._missing |= {device: None for device in new if device not in self.results}
-        publish.add_done_callback(partial(self._published, tuple(new)))
-
-    def take(self, reply: Reply) -> None:
-        """Note an answer. The invoker calls it."""
-        if reply.device in self._missing:
-            if isinstance(reply.message, Result):
-                self.results[reply.device] = reply.message
-                del self._missing[reply.device]
-                self.accepted.discard(reply.device)
-            else:
-                self.accepted.add(reply.device)
-        self._replies.put_nowait(reply)
-
-    def waits_for(self, device: str) -> bool:
-        """Whether this device was addressed and has not given its final answer."""
-        return device in self._missing
-
-    def wake(self) -> None:
-        """Make `next` return None, so that whoever waits looks again at what else it waits for."""
-        self._replies.put_nowait(None)
-
-    async def next(self, wait: float) -> Reply | None:
-        """The next answer, also of a device that was not addressed; None after `wait` seconds or `wake`.
-
-        With `wait` 0 it takes what has come already.
-        """
-        if wait <= 0:
-            while not self._replies.empty():
-                if (reply := self._replies.get_nowait()) is not None:
-                    return reply
-            return None
-        try:
-            async with asyncio.timeout(wait):
-                return await self._replies.get()
-        except TimeoutError:
-            return None
-
-    def _published(self, devices: tuple[str, ...], publish: asyncio.Future[None]) -> None:
-        if not publish.cancelled() and (error := publish.exception()):
-            for device in devices:
-                if device in self._missing:
-                    del self._missing[device]
-                    self.refused[device] = error
-            self.wake()
-
-
-class _Call:
-    """One command to one device, waited for."""
-
-    __slots__ = ("__weakref__", "accepted", "answer", "device")
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        self.accepted = False
-        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-
-    def take(self, reply: Reply) -> None:
-        if reply.device != self.device:
-            return
-        if isinstance(reply.message, Progress):
-            self.accepted = True
-        elif not self.answer.done():
-            self.answer.set_result(reply.message)
-
-    def waits_for(self, device: str) -> bool:
-        return device == self.device and not self.answer.done()
-
-    def give_up(self) -> None:
-        """The wait is over."""
-        if not self.answer.done():
-            self.answer.set_exception(TimeoutError())
-
-    def refused(self, sent: asyncio.Future[None]) -> None:
-        """The broker's answer to the publish: only a refusal is of interest, a result says the rest."""
-        if not sent.cancelled() and (error := sent.exception()) and not self.answer.done():
-            self.answer.set_exception(error)
+def _nobody(device: str) -> bool:
+    """Nobody is known to be away."""
+    return False
 
 
 class Invoker:
     """Sends commands as one requester over a connection, and hands each answer to who asked.
 
+    Commands are repeated as `repeats` says, as long as somebody waits for answers. Whoever knows when devices come back
+    and when the connection is made anew, tells `returned` and `reconnected`.
+
     :param requester: this side's stable name; several processes may share it and pick their results by id.
     :param encoding: what to ask in; devices answer in it.
     :param clock: Unix seconds.
+    :param away: whether a device is known not to be there; nothing is repeated to it.
+    :param pace: how fast commands are repeated.
     """
 
     def __init__(
@@ -210,6 +91,8 @@ class Invoker:
         requester: str,
         encoding: Encoding = Encoding.JSON,
         clock: Callable[[], float] = time.time,
+        away: Callable[[str], bool] = _nobody,
+        pace: Pace = PACE,
     ) -> None:
         self.requester = check_name(requester, "requester")
         self.dropped = 0
@@ -218,7 +101,14 @@ class Invoker:
         self._encoding = encoding
         self._clock = clock
         # Weakly: an answer that nobody can read any more needs no keeping, whoever forgot to `forget` it.
-        self._asked: WeakValueDictionary[str, _Asked] = WeakValueDictionary()
+        self._asked: WeakValueDictionary[str, Asked] = WeakValueDictionary()
+        self._away = away
+        self._pace = pace
+        self._first_look = min(LOOK_AGAIN, pace.unanswered[0] / 2)
+        self._returned: set[str] = set()
+        self._backlog = Backlog(connection)
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks = math.inf
 
     async def open(self) -> None:
         """Subscribe to the answers; waits for the broker's acknowledgement.
@@ -262,7 +152,7 @@ class Invoker:
         :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         """
         id = _new_id()
-        invocation = Invocation(id, self._message(id, command, args, timeout, behalf))
+        invocation = Invocation(id, self._message(id, command, args, timeout, behalf), pace=self._pace)
         self._asked[id] = invocation
         return invocation
 
@@ -273,23 +163,63 @@ class Invoker:
         *,
         group: str | None = None,
         expires_in: float = DEFAULT_WAIT,
+        before: Callable[[Sequence[str], bytes, float], None] | None = None,
     ) -> None:
         """Send a prepared command to some devices and return at once.
 
         :param group: publish once to this group, whose members `devices` are, instead of to each device.
         :param expires_in: seconds until a device must not start it any more; at most 7 days.
+        :param before: called with the devices, the payload and when it expires (Unix seconds) before anything is
+            sent; should it raise, nothing is.
         :raises MessageTooLarge: before anything is sent.
         """
         good_for = min(expires_in, MAX_EXPIRY)
-        payload = self._payload(invocation.message, good_for)
-        expiry = math.ceil(good_for)
+        payload, expires = self._payload(invocation.message, good_for)
+        devices = tuple(dict.fromkeys(devices))
+        if before is not None:
+            before(devices, payload, expires)
+        until = monotonic() + good_for
         if group is not None:
-            topic = self._topics.group(group, self.requester)
-            invocation.address(devices, self._connection.publish(topic, payload, expiry=expiry))
-            return
-        for device in dict.fromkeys(devices):
-            topic = self._topics.command(device, self.requester)
-            invocation.address((device,), self._connection.publish(topic, payload, expiry=expiry))
+            publish = self._backlog.publish(self._topics.group(group, self.requester), payload, until)
+            invocation.address(devices, publish, payload, until)
+        else:
+            self._send_each(invocation, devices, payload, until)
+        self._look_within(self._first_look)
+
+    def resume(self, message: Command) -> Invocation:
+        """Go on with a command that was sent before, perhaps by another process; `send_again` sends it.
+
+        :param message: as it was sent; it has an id.
+        """
+        invocation = Invocation(message.id or _new_id(), message, pace=self._pace)
+        self._asked[invocation.id] = invocation
+        return invocation
+
+    def send_again(
+        self,
+        invocation: Invocation,
+        devices: Iterable[str],
+        payload: bytes,
+        expires: float,
+        *,
+        accepted: Collection[str] = (),
+    ) -> None:
+        """Send a resumed command to devices whose answers are missing: the same bytes, then repeated as any.
+
+        Once it has expired, only those that had accepted it are asked.
+
+        :param expires: Unix seconds.
+        :param accepted: devices that had taken it.
+        """
+        left = expires - self._clock()
+        until = monotonic() + left
+        silent = [device for device in devices if device not in accepted]
+        if left > 0:
+            self._send_each(invocation, silent, payload, until)
+        else:
+            invocation.address(silent, _done(), payload, until)
+        invocation.expect([device for device in devices if device in accepted], _done(), payload, until)
+        self._look_within(0.0)
 
     def invoke(
         self,
@@ -339,15 +269,19 @@ class Invoker:
         """
         good_for = _good_for(wait)
         id = _new_id()
-        payload = self._payload(self._message(id, command, args, timeout, behalf), good_for)
-        asked = _Call(device)
+        payload, _ = self._payload(self._message(id, command, args, timeout, behalf), good_for)
+        now = monotonic()
+        asked = Call(device, payload, now, now + good_for, self._pace)
         self._asked[id] = asked
+        if now + self._first_look < self._looks:
+            self._look_within(self._first_look)
         # A bare timer: `asyncio.timeout` takes twice as long, a tenth of all that a call takes in this process.
         timer = asyncio.get_running_loop().call_later(wait, asked.give_up)
         try:
             topic = self._topics.command(device, self.requester)
             sent = self._connection.publish(topic, payload, expiry=math.ceil(good_for))
-            sent.add_done_callback(asked.refused)
+            asked.sent = sent
+            sent.add_done_callback(asked.published)
             return await asked.answer
         except TimeoutError:
             status = Status.RUNNING if asked.accepted else Status.QUEUED
@@ -357,9 +291,74 @@ class Invoker:
             timer.cancel()
             self._asked.pop(id, None)
 
+    def returned(self, device: str) -> None:
+        """Note that a device is there with a session that was not known before: commands may be lost."""
+        if self._asked:
+            self._returned.add(device)
+            self._look_within(0.0)
+
+    def reconnected(self) -> None:
+        """Note that the connection was made anew: answers may be lost."""
+        now = monotonic()
+        for asked in list(self._asked.values()):
+            asked.repeats().reconnected(now)
+        if self._asked:
+            self._look_within(0.0)
+
     def load(self, device: str) -> int:
         """How many commands of this side the device has not ended, as far as somebody still waits for them."""
         return sum(asked.waits_for(device) for asked in self._asked.values())
+
+    def _send_each(self, invocation: Invocation, devices: Iterable[str], payload: bytes, until: float) -> None:
+        for device in devices:
+            publish = self._backlog.publish(self._topics.command(device, self.requester), payload, until)
+            invocation.address((device,), publish, payload, until)
+
+    def _look_within(self, seconds: float) -> None:
+        """Look at what is to be repeated in so many seconds, if not before."""
+        loop = asyncio.get_running_loop()
+        when = monotonic() + seconds
+        if when < self._looks:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._looks = when
+            self._timer = loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Send again what is due, let go what is held back, and look again as long as something is asked."""
+        self._timer = None
+        self._looks = math.inf
+        self._backlog.let_go()
+        every = list(self._asked.values())
+        returned, self._returned = self._returned, set()
+        if self._connection.ended or not (every or self._backlog):
+            return
+        now = monotonic()
+        following = now + self._first_look
+        connected = self._connection.connected
+        for asked in every:
+            repeats = asked.repeats()
+            if returned:
+                repeats.returned(returned, now)
+            if connected:
+                room = max(0, MOST_REPEATED - self._connection.pending)
+                for device in repeats.due(now, self._away, room):
+                    self._repeat(asked, device, now)
+                following = min(following, repeats.next)
+        self._look_within(max(following - now, SPACING))
+
+    def _repeat(self, asked: Asked, device: str, now: float) -> None:
+        repeats = asked.repeats()
+        topic = self._topics.command(device, self.requester)
+        try:
+            publish = self._connection.publish(
+                topic, asked.payload(device), expiry=whole(repeats.good_for(device, now))
+            )
+        except LocalError:  # no room, or over the limit of a new connection: it will be due again
+            repeats.settled((device,), now)
+        else:
+            # A refusal says nothing new: the broker has acknowledged the command before.
+            publish.add_done_callback(lambda _: repeats.settled((device,), monotonic()))
 
     def _message(
         self, id: str, command: str, args: Arguments | None, timeout: float | None, behalf: str | None
@@ -378,9 +377,17 @@ class Invoker:
             timeout=timeout,
         )
 
-    def _payload(self, message: Command, good_for: float) -> bytes:
+    def _payload(self, message: Command, good_for: float) -> tuple[bytes, float]:
+        """The bytes, and when they expire."""
         now = self._clock()
-        return encode(replace(message, issued=now, expires=now + good_for), self._encoding)
+        return encode(replace(message, issued=now, expires=now + good_for), self._encoding), now + good_for
+
+
+def _done() -> asyncio.Future[None]:
+    """A publish of before, which the broker has acknowledged as far as anybody knows."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
 
 
 def _new_id() -> str:

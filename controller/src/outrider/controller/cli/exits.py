@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import typer
 
+from outrider.controller.durable import OutboxUnusable
 from outrider.schema import (
     BrokerUnreachable,
     LocalError,
@@ -47,7 +48,7 @@ def exit_code(error: OutriderError) -> int:
     match error:
         case BrokerUnreachable() | SubscribeRefused():
             return UNREACHABLE
-        case PublishRefused() | QueueFull() | NoAnswer():
+        case PublishRefused() | QueueFull() | NoAnswer() | OutboxUnusable():
             return NOT_DONE
         case LocalError():
             return USAGE

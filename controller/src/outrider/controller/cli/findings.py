@@ -10,6 +10,7 @@ from msgspec import to_builtins
 from rich.table import Table
 from rich.text import Text
 
+from outrider.controller.durable import Brief
 from outrider.controller.results import Cancellation, DeviceJob, Findings, Jobs, Standing, progress_words
 from outrider.device import Reply
 from outrider.schema import LocalError, Result
@@ -127,6 +128,27 @@ def cancelled_words(cancellation: Cancellation) -> str:
     idle = len(cancellation.idle)
     others = f"; {counted(idle)} did not run it" if idle else ""
     return f"cancelled on {named(cancellation.cancelled)}{others}"
+
+
+def say_unfinished(briefs: Sequence[Brief], *, now: float | None = None) -> None:
+    """Say which durable commands have not ended.
+
+    :param now: Unix seconds.
+    """
+    now = time.time() if now is None else now
+    for brief in briefs:
+        left = brief.expires - now
+        until = f"good for {since(left)} more" if left > 0 else f"expired {since(-left)} ago"
+        say(
+            f"not ended: {brief.id} {printable(brief.command)} to {_short(brief.target)} ({brief.ended} of "
+            f"{counted(brief.devices)} ended, {until}): outrider results {brief.id}"
+        )
+
+
+def plain_durable(brief: Brief) -> dict[str, object]:
+    """A durable command that has not ended, for JSON."""
+    place = brief.place._asdict()
+    return {**place, **{name: value for name, value in brief._asdict().items() if name != "place"}}
 
 
 def counted(number: int) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -86,10 +87,12 @@ def open_fleet(
     *,
     on_connect: Callable[[], None] | None = None,
     on_disconnect: Callable[[str], None] | None = None,
+    outbox: Path | None = None,
 ) -> Fleet:
     """The fleet that the options, the environment and the configuration file name; not connected yet.
 
     :param on_connect: called whenever the broker is there; `on_disconnect`, with the reason, whenever it is lost.
+    :param outbox: where commands are written down before they are sent.
     :raises InvalidSettings: the configuration file cannot be used.
     :raises InvalidAddress: the broker's URL cannot be used.
     :raises InvalidName: the requester or the prefix is not well formed.
@@ -101,4 +104,5 @@ def open_fleet(
         prefix=settings.prefix,
         on_connect=on_connect,
         on_disconnect=on_disconnect,
+        outbox=outbox,
     )

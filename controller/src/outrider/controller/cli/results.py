@@ -1,10 +1,13 @@
 """`outrider results`: what became of commands that were sent before."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from outrider.controller import Fleet
+from outrider.controller.accounting import outcomes_of
+from outrider.controller.durable import DurableOutbox, OutboxUnusable, default_path
 from outrider.controller.results import check_id, last_results, results_of
 
 from .exits import NOT_DONE, run
@@ -16,12 +19,14 @@ from .findings import (
     form_of,
     no_result_words,
     nothing_known,
+    plain_durable,
     plain_outcome,
     print_lines,
     print_outcomes,
     results_table,
     say,
     say_away,
+    say_unfinished,
     say_untold,
     waiting,
 )
@@ -50,7 +55,8 @@ def results(
             "--wait",
             metavar="DURATION",
             parser=seconds,
-            help="How long to wait for devices that still run it, as 30s or 5m; by default not at all.",
+            help="How long to wait for devices that still run it, as 30s or 5m; by default not at all, after --durable "
+            "as outrider send does.",
             show_default=False,
         ),
     ] = None,
@@ -70,6 +76,9 @@ def results(
 
     The last result that each device gave you stands on the broker. Earlier ones the devices are asked for.
 
+    Of a command sent with --durable every device is accounted for; to those that have not answered it is sent again
+    until it expires. Without ID such commands that have not ended are listed as well.
+
     Exit codes: 0 all done, 1 some not done or still running, 2 nothing known of this ID, 3 broker unreachable.
 
     For example:
@@ -83,34 +92,56 @@ def results(
         raise typer.BadParameter("--wait waits for one command: give its ID as well")
     if id is not None and everyone:
         raise typer.BadParameter("--everyone goes without an ID; results of another requester: --as NAME")
-    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected)
+    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected, outbox=_outbox())
     if id is None:
         run(_last(fleet, target, form, everyone=everyone))
-    elif not run(_of(fleet, check_id(id), target, form, wait or 0.0)):
+    elif not run(_of(fleet, check_id(id), target, form, wait)):
         raise typer.Exit(NOT_DONE)
+
+
+def _outbox() -> Path | None:
+    """The durable outbox, where there is one that can be used."""
+    path = default_path()
+    if not path.exists():
+        return None
+    try:
+        DurableOutbox(path).close()
+    except OutboxUnusable as error:
+        say(str(error), "yellow")
+        return None
+    return path
 
 
 async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool) -> None:
     async with fleet:
         found = await last_results(fleet, target, everyone=everyone)
+        unfinished = [] if fleet.outbox is None else fleet.outbox.unfinished()
     lines = [{**({"requester": each.requester} if everyone else {}), **plain_result(each.result)} for each in found]
     match form:
         case Form.NDJSON:
             print_lines(lines)
         case Form.JSON:
-            results_console().print(json_text({"results": lines}), soft_wrap=True)
+            durable = {"durable": [plain_durable(brief) for brief in unfinished]} if unfinished else {}
+            results_console().print(json_text({"results": lines, **durable}), soft_wrap=True)
         case _ if found:
             results_console().print(results_table(found, everyone=everyone))
         case _:
             say("no result stands on the broker" if everyone else no_result_words(fleet.requester))
+    if form is Form.TEXT:
+        say_unfinished(unfinished)
 
 
-async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float) -> bool:
+async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float | None) -> bool:
     async with fleet:
-        if wait > 0:
+        findings = None
+        if target is None and fleet.outbox is not None:
+            with waiting(f"waiting for {id}") as heard:
+                findings = await outcomes_of(fleet, id, wait=wait, heard=heard)
+        durable = findings is not None
+        if findings is None and wait is not None:
             with waiting(f"waiting for {id}") as heard:
                 findings = await results_of(fleet, id, target, wait=wait, heard=heard)
-        else:
+        elif findings is None:
             findings = await results_of(fleet, id, target)
     match form:
         case Form.NDJSON:
@@ -125,6 +156,6 @@ async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float
         raise NothingKnown(f"{id} is a device, no command; its last result: outrider results --target {id}")
     if not findings.outcomes:
         raise nothing_known(findings, fleet.requester)
-    if form is Form.TEXT and findings.running:
+    if form is Form.TEXT and (findings.running or (durable and not findings.ended)):
         say(f"to wait for it: outrider results {id} --wait 5m; to cancel it: outrider cancel {id}")
     return findings.done

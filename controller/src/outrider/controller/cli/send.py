@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 from typer.core import TyperCommand
 
+from outrider.controller.durable import default_path
 from outrider.controller.fleet import IfOffline
 from outrider.controller.plan import MINIMUM, Plan, Share
 from outrider.device import DEFAULT_WAIT
@@ -166,6 +167,14 @@ def send(
     cancel_on_abort: Annotated[
         bool, typer.Option("--cancel-on-abort", help="On abort cancel what runs.", rich_help_panel=ROLLOUT)
     ] = False,
+    durable: Annotated[
+        bool,
+        typer.Option(
+            "--durable",
+            help="Write it down before it is sent: outrider results ID then accounts for every device, also after this "
+            "process was killed.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")] = False,
     ndjson: Annotated[
         bool, typer.Option("--ndjson", help="Print each device's outcome as a line of JSON, and nothing else.")
@@ -212,7 +221,8 @@ def send(
     form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     sending = Sending(target, command, form)
     when: IfOffline | None = None if if_offline is None else if_offline.value
-    fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected)
+    outbox = default_path() if durable else None
+    fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected, outbox=outbox)
     work = sending.run(
         fleet,
         words or [],
