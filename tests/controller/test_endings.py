@@ -19,6 +19,7 @@ OUTRIDER, DEVICE = script("outrider"), script("outrider-device")
 PRESS = """
 import asyncio
 import os
+from pathlib import Path
 
 from outrider.device import Device, Job
 
@@ -32,6 +33,13 @@ async def count(job: Job, seconds: float) -> str:
         job.print(f"at {number}")
         await asyncio.sleep(0.05)
     return "counted"
+
+
+@press.command
+async def second(path: str) -> str:
+    while press.id != "press-1" and not Path(path).exists():
+        await asyncio.sleep(0.01)
+    return "over"
 """
 
 QUESTION = r"^Cancel it on the devices \(c\), .*, or wait on \(w\)\? *$"
@@ -48,6 +56,7 @@ class Hall:
             "XDG_CONFIG_HOME": str(folder / "empty"),
         }
         self.spawn = spawn
+        self.gone = folder / "gone"
         self._folder = folder
 
     async def open(self) -> None:
@@ -63,9 +72,10 @@ class Hall:
         return self.spawn(OUTRIDER, *words, env=self.env)
 
     def start_before_head(self, *words: str) -> Spawned:
-        """A pipe of which only the first line is read; the exit code is that of `outrider`."""
+        """A pipe of which only the first line is read, before `gone` is there; the exit code is that of `outrider`."""
         line = shlex.join((OUTRIDER, *words))
-        return self.spawn("bash", "-c", f"{line} | head -1; exit ${{PIPESTATUS[0]}}", env=self.env)
+        reader = f"(head -1; exec <&-; touch {self.gone})"
+        return self.spawn("bash", "-c", f"{line} | {reader}; exit ${{PIPESTATUS[0]}}", env=self.env)
 
     async def idle(self) -> None:
         """Wait until no device runs anything."""
@@ -112,7 +122,7 @@ async def test_sigterm_says_what_goes_on_and_leaves_the_terminal_as_it_was_found
 
 @pytest.mark.parametrize("form", ["--ndjson", "--wait=20s"])
 async def test_a_closed_output_ends_it_without_a_traceback(hall: Hall, form: str) -> None:
-    process = hall.start_before_head("send", "@hall", "count", "0.2", form)
+    process = hall.start_before_head("send", "@hall", "second", str(hall.gone), form)
     assert await process.wait(20) == 128 + signal.SIGPIPE, process
     assert process.output.count("\n") == 1
     assert "Traceback" not in process.errors

@@ -32,7 +32,7 @@ async def test_command_called_like_an_own_word_is_reached_by_send(
     [
         ("use lamp-9", "no device lamp-9 has been seen; did you mean lamp-"),
         ("use @kitchn", "did you mean @kitchen?"),
-        ("use lamp-1 lamp-2", "'lamp-2' does not fit; expected"),
+        ("use lamp-1 lamp-2", "'lamp-2' does not fit; commas join devices (a,b)"),
         ("ping", "use lamp-1"),
         ("devcies", "did you mean devices?"),
         ("send lamp-1", "send TARGET COMMAND"),

@@ -37,7 +37,7 @@ class Publication:
 
     def expiry(self, now: float) -> int | None:
         """Whole seconds until the deadline, at least 1; None without one."""
-        return None if self.deadline is None else min(max(math.ceil(self.deadline - now), 1), 0xFFFFFFFF)
+        return None if self.deadline is None else min(max(math.ceil(round(self.deadline - now, 3)), 1), 0xFFFFFFFF)
 
     def fail(self, error: Exception) -> None:
         """End it with `error`, which nobody has to look at."""
