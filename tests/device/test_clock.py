@@ -56,6 +56,7 @@ async def test_command_expires_by_the_clock_that_is_given() -> None:
     command = Command(id="c1", command="ping", expires=clock() + 60)
     clock.advance(3600)
     executor.receive(command, Encoding.JSON, "ann")
+    executor.commit()
     (answer,) = answers
     assert isinstance(answer.message, Result)
     assert answer.message.status is Status.EXPIRED

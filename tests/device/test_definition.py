@@ -151,6 +151,7 @@ def test_public_names_of_the_package() -> None:
             "Journal",
             "JournalFile",
             "Key",
+            "ManualClock",
             "MemoryJournal",
             "Message",
             "Pace",

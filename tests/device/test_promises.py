@@ -174,7 +174,8 @@ class Promises(RuleBasedStateMachine):
         held = self.holding.pop(data.draw(st.sampled_from(sorted(self.holding))))
 
         async def go_on() -> None:
-            held.set_result(None)
+            if not held.done():
+                held.set_result(None)
             for _ in range(turns):
                 await asyncio.sleep(0)
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from outrider.schema import ALL, Code, Command, CommandSpec, Status
+from outrider.schema import ALL, UNKNOWN, Code, Command, CommandSpec, Status
 from outrider.schema.messages import MAX_EXPIRY
 
 from .job import Job
@@ -62,6 +62,7 @@ class Refusal(NamedTuple):
     status: Status
     code: str
     message: str
+    details: dict[str, object] | None = None
 
 
 class Admission:
@@ -150,14 +151,14 @@ class Admission:
             if is_expired(expires, now, self._tolerance):
                 clock = situation.clock or time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
                 message = f"expired {now - expires:.0f} s before it arrived, by the clock of {device} ({clock})"
-                return Refusal(Status.EXPIRED, "", message)
+                return Refusal(Status.EXPIRED, "", message, {UNKNOWN: True})
             if expires <= situation.forgotten_until:
                 message = f"as old as commands that {device} has forgotten; send it again with a new id"
-                return Refusal(Status.EXPIRED, "", message)
+                return Refusal(Status.EXPIRED, "", message, {UNKNOWN: True})
         lost = situation.forgotten_before
         if issued is not None and lost and issued <= lost + self._tolerance:
             message = f"{device} has lost its journal since it was issued, and may have run it; send it with a new id"
-            return Refusal(Status.EXPIRED, "", message)
+            return Refusal(Status.EXPIRED, "", message, {UNKNOWN: True})
         return None
 
 

@@ -232,7 +232,7 @@ class Executor:
             self._tell_accepted(execution)
 
     def _refuse(self, execution: Execution, refusal: Refusal) -> None:
-        self._end(execution, Ending(refusal.status, error=Error(refusal.code, refusal.message)))
+        self._end(execution, Ending(refusal.status, error=Error(*refusal[1:])))
 
     # Running
 

@@ -6,7 +6,7 @@ from random import random
 from time import monotonic
 from typing import NamedTuple, Protocol
 
-from outrider.schema import Command, LocalError, Progress, Result, Status
+from outrider.schema import UNKNOWN, Command, LocalError, Progress, Result, Status
 
 from .repeats import PACE, Pace, Repeats
 
@@ -38,27 +38,12 @@ class Asked(Protocol):
         ...
 
 
-class Doubts:
-    """Tells a command that expired from one that a device accepted, ran and has forgotten.
+def has_forgotten(result: Result) -> bool:
+    """Whether the device knew nothing of the command and would not start it any more.
 
-    A device answers `expired` to an id that it does not know and that could not start any more. Of one that it had
-    accepted this says nothing, unless it says the very same again: then it stands in its journal.
+    Where it had accepted that command before, this says that it has forgotten it, not that it did not run.
     """
-
-    __slots__ = ("_said",)
-
-    def __init__(self) -> None:
-        self._said: dict[str, Result] = {}
-
-    def about(self, result: Result) -> bool:
-        """Whether this answer of a device that had accepted the command is to be asked for once more."""
-        return result.status is Status.EXPIRED and self._said.get(result.device) != result
-
-    def note(self, result: Result) -> bool:
-        """Remember a doubtful answer; whether it is the second one, so that the device has forgotten the command."""
-        second = result.device in self._said
-        self._said[result.device] = result
-        return second
+    return result.status is Status.EXPIRED and result.error is not None and UNKNOWN in (result.error.details or {})
 
 
 class Invocation:
@@ -93,7 +78,6 @@ class Invocation:
         self.refused: dict[str, BaseException] = {}
         self._clock = clock
         self._repeats = Repeats(chance, pace)
-        self._doubts = Doubts()
         self._missing: dict[str, None] = {}
         self._publishes: dict[str, asyncio.Future[None]] = {}
         self._payloads: dict[str, bytes] = {}
@@ -160,8 +144,10 @@ class Invocation:
             now = self._clock()
             if isinstance(message, Progress):
                 self._begun(device, now)
-            elif device in self.accepted and self._doubts.about(message):
-                self._doubt(message, now)
+            elif device in self.accepted and has_forgotten(message):
+                self.forgotten.add(device)
+                self._repeats.forgotten(device)
+                self.wake()
                 return
             else:
                 if device not in self.accepted:
@@ -215,14 +201,6 @@ class Invocation:
         self.forgotten.discard(device)
         self._repeats.ended(device)
 
-    def _doubt(self, result: Result, now: float) -> None:
-        if self._doubts.note(result):
-            self.forgotten.add(result.device)
-            self._repeats.forgotten(result.device)
-            self.wake()
-        else:
-            self._repeats.returned((result.device,), now)
-
     def _published(self, devices: tuple[str, ...], publish: asyncio.Future[None]) -> None:
         error = None if publish.cancelled() else publish.exception()
         if error is None or type(error) is LocalError:  # expired on its way; it may have arrived all the same
@@ -242,7 +220,6 @@ class Call:
     __slots__ = (
         "__weakref__",
         "_began",
-        "_doubts",
         "_expires",
         "_pace",
         "_payload",
@@ -263,7 +240,6 @@ class Call:
         self._expires = expires
         self._pace = pace
         self._repeats: Repeats | None = None
-        self._doubts: Doubts | None = None
 
     def take(self, reply: Reply) -> None:
         """Note an answer."""
@@ -272,8 +248,8 @@ class Call:
         if isinstance(reply.message, Progress):
             self.accepted = True
             self.repeats().accepted(self.device, monotonic())
-        elif self.accepted and self._doubtful(reply.message):
-            pass
+        elif self.accepted and has_forgotten(reply.message):
+            self.repeats().forgotten(self.device)
         elif not self.answer.done():
             self.answer.set_result(reply.message)
 
@@ -305,14 +281,3 @@ class Call:
             self.answer.set_exception(error)
         elif self._repeats is not None:
             self._repeats.settled((self.device,), monotonic())
-
-    def _doubtful(self, result: Result) -> bool:
-        if self._doubts is None:
-            self._doubts = Doubts()
-        if not self._doubts.about(result):
-            return False
-        if self._doubts.note(result):
-            self.repeats().forgotten(self.device)
-        else:
-            self.repeats().returned((self.device,), monotonic())
-        return True

@@ -33,7 +33,7 @@ from .errors import (
     SubscribeRefused,
     UnknownTarget,
 )
-from .messages import About, Command, CommandAbout, Error, Event, Message, Progress, Result, State, digest_of
+from .messages import UNKNOWN, About, Command, CommandAbout, Error, Event, Message, Progress, Result, State, digest_of
 from .topics import ALL, ANY, Kind, Topic, Topics, check_name, is_name, to_name
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "EXCEPTIONS",
     "MAX_DEPTH",
     "MAX_SIZE",
+    "UNKNOWN",
     "About",
     "BrokerUnreachable",
     "Code",

@@ -30,6 +30,10 @@ MAX_SESSION = 2**53 - 1
 """The greatest session number: the last that every JSON reader takes exactly. The clock reaches it in 2255."""
 
 
+UNKNOWN = "unknown"
+"""The key in an error's `details` of an `expired` result whose command the device had not had before."""
+
+
 class Command(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
     """What a requester asks a device to do. Only `command` is required, so that a person can type one.
 
