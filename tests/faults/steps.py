@@ -1,0 +1,206 @@
+"""What happens in scenarios, step by step. Each function makes a step; the stage plays them one after the other."""
+
+import asyncio
+import resource
+import secrets
+from collections.abc import Awaitable, Callable
+
+from outrider.controller.faults import Direction, read_line
+from outrider.controller.faults.log import Action
+from outrider.schema import Topics
+from tests.faults import subject
+from tests.faults.stage import Stage, Where
+from tests.peers import Peer, Will
+from tests.processes import until
+
+Step = Callable[[Stage], Awaitable[None]]
+
+
+def fault(where: Where, *lines: str) -> Step:
+    """Make faults on one side of the broker, in the words of `outrider faults`."""
+    commands = [step.command for line in lines if (step := read_line(line)) is not None]
+
+    async def play(stage: Stage) -> None:
+        for command in commands:
+            stage.proxies[where].do(command)
+
+    return play
+
+
+def heal(where: Where) -> Step:
+    """End the faults on one side."""
+    return fault(where, "heal")
+
+
+def seen(
+    where: Where,
+    packet: str | None,
+    action: Action,
+    *,
+    direction: Direction | None = None,
+    contains: bytes = b"",
+    count: int = 1,
+) -> Step:
+    """Wait until the proxy of one side has done this."""
+
+    async def play(stage: Stage) -> None:
+        await stage.proxies[where].seen(packet, action=action, direction=direction, contains=contains, count=count)
+
+    return play
+
+
+def send(
+    command: str = "work",
+    *,
+    times: int = 1,
+    by: int = 0,
+    wait: float = 10.0,
+    expires: float | None = None,
+    **args: object,
+) -> Step:
+    """Send a command, or several."""
+
+    async def play(stage: Stage) -> None:
+        for _ in range(times):
+            stage.send(command, {"path": str(stage.runs_file), **args}, by=by, wait=wait, expires=expires)
+
+    return play
+
+
+def send_hold() -> Step:
+    """Send what keeps the device's only thread until `let_go`."""
+
+    async def play(stage: Stage) -> None:
+        stage.send("hold", {"path": str(stage.folder / "go-on")}, by=0, wait=10.0, expires=None)
+
+    return play
+
+
+async def let_go(stage: Stage) -> None:
+    """End what keeps the thread."""
+    (stage.folder / "go-on").touch()
+
+
+def runs(count: int) -> Step:
+    """Wait until so many have run."""
+
+    async def play(stage: Stage) -> None:
+        await until(lambda: stage.runs() >= count, 10.0)
+
+    return play
+
+
+async def answered(stage: Stage) -> None:
+    """Wait until all that was sent has its outcome."""
+    await stage.outcomes()
+
+
+def replay(times: int = 1) -> Step:
+    """Send the first command again, byte for byte, as a network or a broker might that had kept it."""
+
+    async def play(stage: Stage) -> None:
+        (event, *_) = await stage.proxies["requester"].seen("PUBLISH", direction="to_broker", topic="+/devices/+/cmd/#")
+        assert event.packet is not None
+        assert event.packet.topic is not None
+        for _ in range(times):
+            await stage.fleets[0].connection.publish(event.packet.topic, event.packet.payload)
+
+    return play
+
+
+async def another_requester(stage: Stage) -> None:
+    """A second requester of the same name comes."""
+    await stage.add_requester()
+
+
+# The device
+
+
+async def device_killed(stage: Stage) -> None:
+    """Kill it, and wait until its will has told."""
+    session = stage.session
+    await stage.kill_device()
+    await stage.state("lost", above=session - 1)
+
+
+async def device_dies(stage: Stage) -> None:
+    """Kill it."""
+    await stage.kill_device()
+
+
+async def device_starts(stage: Stage) -> None:
+    """Start it again."""
+    stage.start_device()
+
+
+async def device_back(stage: Stage) -> None:
+    """Start it again, and wait until it is ready."""
+    session = stage.session
+    stage.start_device()
+    await stage.state("ready", above=session)
+
+
+def state(status: str) -> Step:
+    """Wait until the requester believes this of the device."""
+
+    async def play(stage: Stage) -> None:
+        await stage.state(status)
+
+    return play
+
+
+def clock(seconds: float) -> Step:
+    """Set the device's clock forward, or back."""
+
+    async def play(stage: Stage) -> None:
+        stage.clock.set(stage.clock() + seconds)
+
+    return play
+
+
+def disk(size: int) -> Step:
+    """Let the device write no file beyond so many bytes; -1 ends that."""
+
+    async def play(stage: Stage) -> None:
+        assert stage.process is not None
+        resource.prlimit(stage.process.pid, resource.RLIMIT_FSIZE, (size, -1))
+
+    return play
+
+
+# The broker
+
+
+async def broker_killed(stage: Stage) -> None:
+    """Kill it; it kept nothing on a disk."""
+    assert stage.broker is not None
+    await stage.broker.kill()
+
+
+async def broker_back(stage: Stage) -> None:
+    """Start it again, empty."""
+    assert stage.broker is not None
+    await stage.broker.start()
+
+
+async def taken_over(stage: Stage) -> None:
+    """Somebody else takes the device's session over, with a will of a later session, and dies before any word."""
+    session = stage.session + 1
+    topic = Topics(stage.prefix).state(subject.ID)
+    payload = f'{{"device":"{subject.ID}","status":"lost","session":{session},"since":1}}'.encode()
+    thief = Peer(
+        stage.address, client_id=f"{stage.prefix}-{subject.ID}", clean=False, will=Will(topic, payload, retain=True)
+    )
+    await thief.connect()
+    await thief.drop()
+    await stage.state("ready", above=session)
+
+
+def stats(key: str, value: Callable[[object], bool]) -> Step:
+    """Ask the device's stats, and check one of them."""
+
+    async def play(stage: Stage) -> None:
+        found = await stage.fleets[0].call(subject.ID, "stats", type=dict[str, object])
+        assert value(found[key]), found
+
+    return play
