@@ -2,8 +2,9 @@
 
 import asyncio
 import resource
-import secrets
 from collections.abc import Awaitable, Callable
+
+import pytest
 
 from outrider.controller.faults import Direction, read_line
 from outrider.controller.faults.log import Action
@@ -183,6 +184,12 @@ async def broker_back(stage: Stage) -> None:
     await stage.broker.start()
 
 
+async def session_dropped(stage: Stage) -> None:
+    """Let the broker forget the session of the device, which is away."""
+    async with Peer(stage.address, client_id=f"{stage.prefix}-{subject.ID}", clean=True):
+        pass
+
+
 async def taken_over(stage: Stage) -> None:
     """Somebody else takes the device's session over, with a will of a later session, and dies before any word."""
     session = stage.session + 1
@@ -196,11 +203,12 @@ async def taken_over(stage: Stage) -> None:
     await stage.state("ready", above=session)
 
 
-def stats(key: str, value: Callable[[object], bool]) -> Step:
-    """Ask the device's stats, and check one of them."""
+def told_behind(seconds: float) -> Step:
+    """Ask the device by how much its clock is behind, and whether it still knows how long it runs."""
 
     async def play(stage: Stage) -> None:
         found = await stage.fleets[0].call(subject.ID, "stats", type=dict[str, object])
-        assert value(found[key]), found
+        assert found["clock_ahead"] == pytest.approx(-seconds, abs=60)
+        assert found["uptime"] == pytest.approx(0, abs=60)
 
     return play
