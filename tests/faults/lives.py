@@ -5,11 +5,13 @@ from typing import Final
 from tests.faults.network import COMMAND, RESULT
 from tests.faults.scenario import Scenario
 from tests.faults.steps import (
+    answered,
     broker_back,
     broker_killed,
     device_back,
     device_dies,
     device_killed,
+    device_returns,
     device_starts,
     fault,
     heal,
@@ -86,14 +88,24 @@ DEVICES: Final = (
         script=(device_killed, send(), session_dropped, device_starts),
         process=True,
     ),
-    Scenario(
-        name="will_after_the_next_birth_is_not_believed",
-        fault="a device is back before the broker publishes its will",
-        script=(
-            fault("device", "half-open"),
-            send(),
-            state("ready"),
-        ),
+    *(
+        Scenario(
+            name=f"will_after_the_next_birth_{result}",
+            fault=f"the will of a lost connection comes to the {side} after the next birth",
+            script=(
+                fault(side, f"hold {BIRTH} to client contains lost"),
+                device_returns,
+                seen(side, "PUBLISH", "held"),
+                send(),
+                answered,
+                heal(side),
+                send(),
+            ),
+            gets=("done", "done"),
+            runs=2,
+            then=(state("ready"),),
+        )
+        for side, result in (("requester", "is_not_believed"), ("device", "is_healed"))
     ),
     Scenario(
         name="death_before_the_birth_is_made_good_by_the_next_one",

@@ -113,7 +113,7 @@ CONNECTIONS: Final = (
             send(seconds=0.5),
             runs(1),
             fault("requester", "refuse", "cut"),
-            seen("device", "PUBACK", "passed", direction="to_client", count=5),
+            seen("device", "PUBLISH", "passed", direction="to_broker", contains=b'"done"'),
             heal("requester"),
         ),
     ),

@@ -35,6 +35,7 @@ class Stage:
 
     :ivar sent: one task for each command that was sent, with its outcome.
     :ivar clock: the device's, where it runs in this process.
+    :ivar patch: for limits that nobody reaches in a test.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Stage:
         prefix: str,
         folder: Path,
         spawn: Processes,
+        patch: pytest.MonkeyPatch,
         *,
         process: bool = False,
         entries: int | None = None,
@@ -60,6 +62,7 @@ class Stage:
         self.runs_file: Final = folder / "runs"
         self.device = subject.made()
         self.process: Spawned | None = None
+        self.patch: Final = patch
         self._spawn = spawn
         self._as_process = process
         self._serving: asyncio.Task[bool] | None = None
@@ -68,6 +71,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncGenerator[None]:
         """Begin with a ready device and one requester."""
+        _hurry(self.patch)
         async with self._stack:
             for proxy in self.proxies.values():
                 await self._stack.enter_async_context(proxy)
@@ -127,16 +131,20 @@ class Stage:
             return self.process is not None and self.process.running
         return self._serving is not None and not self._serving.done()
 
-    def start_device(self, *before: str) -> None:
-        """Start the device, as a process with these words before its command."""
-        address = self.proxies["device"].address
+    def start_device(self) -> None:
+        """Start the device."""
         if self._as_process:
-            command = (script("outrider-device"), "run", "tests.faults.subject:device", "--journal", str(self.journal))
-            self.process = self._spawn(*before, *command, "--broker", address, "--prefix", self.prefix, cwd=ROOT)
+            self.process = self.spawn_device(str(self.journal))
             return
         self.device = subject.made(self.journal)
-        serving = self.device.serve(address, prefix=self.prefix, clock=self.clock)
+        serving = self.device.serve(self.proxies["device"].address, prefix=self.prefix, clock=self.clock)
         self._serving = asyncio.create_task(serving, name="serve the device")
+
+    def spawn_device(self, journal: str, *before: str) -> Spawned:
+        """Start a process of the device, with these words before its command."""
+        command = (script("outrider-device"), "run", "tests.faults.subject:device", "--journal", journal)
+        address = self.proxies["device"].address
+        return self._spawn(*before, *command, "--broker", address, "--prefix", self.prefix, cwd=ROOT)
 
     async def kill_device(self) -> None:
         """End the device without a word: SIGKILL, or what comes nearest to it in this process."""
@@ -170,7 +178,7 @@ class Stage:
             await asyncio.wait((self._serving,))
 
 
-def hurry(patch: pytest.MonkeyPatch) -> None:
+def _hurry(patch: pytest.MonkeyPatch) -> None:
     """Let connections notice within seconds what takes half a minute else."""
     quick: Callable[..., Connection] = partial(Connection, keepalive=KEEPALIVE, connect_timeout=CONNECT_TIMEOUT)
     patch.setattr(device_endpoint, "Connection", quick)

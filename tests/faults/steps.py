@@ -1,8 +1,9 @@
 """What happens in scenarios, step by step. Each function makes a step; the stage plays them one after the other."""
 
-import asyncio
 import resource
+import time
 from collections.abc import Awaitable, Callable
+from types import ModuleType
 
 import pytest
 
@@ -10,7 +11,7 @@ from outrider.controller.faults import Direction, read_line
 from outrider.controller.faults.log import Action
 from outrider.schema import Topics
 from tests.faults import subject
-from tests.faults.stage import Stage, Where
+from tests.faults.stage import LIMIT, Stage, Where
 from tests.peers import Peer, Will
 from tests.processes import until
 
@@ -169,6 +170,47 @@ def disk(size: int) -> Step:
     return play
 
 
+def refuses_to_start(words: str, *, journal: str = "", full: bool = False) -> Step:
+    """Start the device with this journal, or on a full disk; it ends with these words."""
+    # What it says must not go to a file of the same disk.
+    before = ("bash", "-c", 'set -o pipefail; (ulimit -f 0; exec "$@") 2>&1 | cat', "bash") if full else ()
+
+    async def play(stage: Stage) -> None:
+        process = stage.spawn_device(journal or str(stage.journal), *before)
+        assert await process.wait(LIMIT) == 1, process
+        assert words in process.output + process.errors
+        assert "Traceback" not in process.output + process.errors
+
+    return play
+
+
+def dropped(reason: str) -> Step:
+    """Check that the device has dropped something for this reason."""
+
+    async def play(stage: Stage) -> None:
+        found = await stage.fleets[0].call(subject.ID, "stats", type=dict[str, object])
+        assert isinstance(found["dropped"], dict)
+        assert reason in found["dropped"]
+
+    return play
+
+
+def limit(module: ModuleType, name: str, value: int) -> Step:
+    """Bring a limit near."""
+
+    async def play(stage: Stage) -> None:
+        stage.patch.setattr(module, name, value)
+
+    return play
+
+
+async def device_returns(stage: Stage) -> None:
+    """Cut the device's connection, and wait for its next birth."""
+    session = stage.session
+    stage.proxies["device"].cut()
+    await stage.state("ready", above=session)
+
+
 # The broker
 
 
@@ -192,7 +234,7 @@ async def session_dropped(stage: Stage) -> None:
 
 async def taken_over(stage: Stage) -> None:
     """Somebody else takes the device's session over, with a will of a later session, and dies before any word."""
-    session = stage.session + 1
+    session = int(time.time() * 1e6)
     topic = Topics(stage.prefix).state(subject.ID)
     payload = f'{{"device":"{subject.ID}","status":"lost","session":{session},"since":1}}'.encode()
     thief = Peer(

@@ -9,7 +9,7 @@ from outrider.controller.broker import BrokerProcess
 from tests.brokers import SHARED, STARTED, BrokerUnderTest
 from tests.faults.scenario import Scenario
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage, hurry, word_of
+from tests.faults.stage import Stage, word_of
 from tests.processes import Processes
 
 EVERY = [scenario for group in SCENARIOS.values() for scenario in group]
@@ -48,9 +48,10 @@ async def test_scenario(
     spawn: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hurry(monkeypatch)
-    options = {"process": scenario.process, "entries": scenario.entries}
-    await play(scenario, Stage(broker.address, prefix, tmp_path, spawn, **options))
+    stage = Stage(
+        broker.address, prefix, tmp_path, spawn, monkeypatch, process=scenario.process, entries=scenario.entries
+    )
+    await play(scenario, stage)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,9 @@ async def test_scenario_that_ends_its_broker(
     spawn: Processes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hurry(monkeypatch)
     broker = restartable_broker
-    await play(scenario, Stage(broker.address, prefix, tmp_path, spawn, process=scenario.process, own=broker))
+    stage = Stage(broker.address, prefix, tmp_path, spawn, monkeypatch, process=scenario.process, own=broker)
+    await play(scenario, stage)
 
 
 def test_names_of_scenarios_are_unique() -> None:
