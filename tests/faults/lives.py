@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.faults.network import COMMAND, RESULT
 from tests.faults.scenario import Scenario
+from tests.faults.stage import Where
 from tests.faults.steps import (
     answered,
     broker_back,
@@ -26,6 +27,9 @@ from tests.faults.steps import (
 )
 
 BIRTH: Final = "PUBLISH topic +/devices/+/state"
+
+SIDES: Final[tuple[tuple[Where, str], ...]] = (("requester", "is_not_believed"), ("device", "is_healed"))
+"""Who gets a will late, and what comes of it."""
 
 DEVICES: Final = (
     Scenario(
@@ -105,7 +109,7 @@ DEVICES: Final = (
             runs=2,
             then=(state("ready"),),
         )
-        for side, result in (("requester", "is_not_believed"), ("device", "is_healed"))
+        for side, result in SIDES
     ),
     Scenario(
         name="death_before_the_birth_is_made_good_by_the_next_one",

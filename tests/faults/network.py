@@ -35,6 +35,12 @@ PACKETS: Final = (
         script=(send(), answered, replay(5)),
     ),
     Scenario(
+        name="late_duplicate_of_stop_does_not_undo_start",
+        fault="an older `stop` comes again after a `start`",
+        script=(send("stop"), answered, send("start"), answered, replay(), send()),
+        gets=("done",) * 3,
+    ),
+    Scenario(
         name="duplicate_result_counts_once",
         fault="a result comes twice",
         script=(fault("requester", f"duplicate new {RESULT} to client"), send(), send()),
@@ -106,6 +112,16 @@ PACKETS: Final = (
 )
 
 CONNECTIONS: Final = (
+    Scenario(
+        name="lost_connack_is_made_good_by_another_connection",
+        fault="the broker's answer to the device's CONNECT is lost",
+        script=(fault("device", "drop CONNACK 1", "cut"), send()),
+    ),
+    Scenario(
+        name="lost_suback_is_made_good_by_another_connection",
+        fault="the broker's answer to the device's SUBSCRIBE is lost after a reconnect",
+        script=(fault("device", "drop SUBACK 1", "cut"), send()),
+    ),
     Scenario(
         name="requester_away_while_the_result_comes_gets_it",
         fault="the requester is cut off while the result comes",

@@ -44,5 +44,5 @@ class Scenario:
             status, _, code = word.partition(" ")
             count = self.gets.count(word)
             shown = f"`{status}`" + (f" (`{code}`)" if code else "")
-            words.append(shown if len(self.gets) == 1 else f"{count} × {shown}")
+            words.append(shown if len(self.gets) == 1 else f"{count} times {shown}")
         return ", ".join(words)

@@ -11,11 +11,11 @@ from typing import Final, Literal
 import pytest
 
 from outrider.controller import Fleet
+from outrider.controller import fleet as controller_fleet
 from outrider.controller.broker import BrokerProcess
 from outrider.controller.faults import FaultProxy
 from outrider.device import Connection, ManualClock, MemoryJournal, Pace
 from outrider.device import endpoint as device_endpoint
-from outrider.controller import fleet as controller_fleet
 from outrider.schema import CommandExpired, Result, Status
 from tests.faults import subject
 from tests.processes import Processes, Spawned, script

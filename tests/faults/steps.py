@@ -63,8 +63,9 @@ def send(
     """Send a command, or several."""
 
     async def play(stage: Stage) -> None:
+        path = {"path": str(stage.runs_file)} if command in stage.device.commands and command != "ping" else {}
         for _ in range(times):
-            stage.send(command, {"path": str(stage.runs_file), **args}, by=by, wait=wait, expires=expires)
+            stage.send(command, {**path, **args}, by=by, wait=wait, expires=expires)
 
     return play
 

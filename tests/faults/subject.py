@@ -1,4 +1,4 @@
-"""The device that scenarios try: `outrider-device run tests.faults.subject:device`. What it runs it writes to a file."""
+"""The device that scenarios try, as `tests.faults.subject:device` too. What it runs it writes to a file."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ def made(journal: Journal | Path | None = None) -> Device:
     """A device with few threads and jobs, so that both bounds are near."""
     device = Device(ID, initial="ready", journal=journal, max_threads=1, max_jobs=8)
     device.include(work, plain, hold)
-    device.command(work, name="again", idempotent=True)
+    device.command(name="again", idempotent=True)(work)
     return device
 
 

@@ -39,7 +39,9 @@ async def play(scenario: Scenario, stage: Stage) -> None:
             await step(stage)
 
 
-@pytest.mark.parametrize(("broker", "scenario"), [*cases(SHARED, own_broker=False)], indirect=["broker"], scope="session")
+@pytest.mark.parametrize(
+    ("broker", "scenario"), [*cases(SHARED, own_broker=False)], indirect=["broker"], scope="session"
+)
 async def test_scenario(
     broker: BrokerUnderTest,
     scenario: Scenario,
