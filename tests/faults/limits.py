@@ -127,6 +127,7 @@ DISKS: Final = (
         fault="the device is started a second time",
         script=(refuses_to_start("this device runs already"), send()),
         process=True,
+        slow=True,
     ),
     Scenario(
         name="full_disk_while_a_command_runs_gives_its_result",
