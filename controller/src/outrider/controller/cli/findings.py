@@ -28,7 +28,8 @@ from .output import (
     status_text,
     summary_line,
 )
-from .sending import MENTIONED, Form
+from .sending import Form
+from .terminal import counted, named
 
 NAME: Final = 24
 """Characters of a command's or requester's name in a table."""
@@ -136,17 +137,6 @@ def cancelled_words(cancellation: Cancellation) -> str:
     idle = len(cancellation.idle)
     others = f"; {counted(idle)} did not run it" if idle else ""
     return f"cancelled on {named(cancellation.cancelled)}{others}"
-
-
-def counted(number: int) -> str:
-    """As `1 device`, `2 devices`."""
-    return f"{number} device{'' if number == 1 else 's'}"
-
-
-def named(devices: Sequence[str]) -> str:
-    """Some devices for a sentence: the first few, and how many more."""
-    more = f" and {len(devices) - MENTIONED} more" if len(devices) > MENTIONED else ""
-    return ", ".join(map(printable, devices[:MENTIONED])) + more
 
 
 def print_outcomes(findings: Findings) -> None:
