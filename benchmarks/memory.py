@@ -6,9 +6,9 @@ Sends so many journaled commands to one device process, and shows what it takes 
 import argparse
 import asyncio
 import contextlib
-import subprocess
 import tempfile
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NamedTuple
@@ -86,12 +86,12 @@ def table(looks: list[Look]) -> Table:
 @contextlib.asynccontextmanager
 async def _device(broker: str, journal: Path) -> AsyncGenerator[int]:
     command = script("outrider-device", "run", "benchmarks.noting:device", "--broker", broker, "--journal", journal)
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT)
+    process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, cwd=ROOT)
     try:
         yield process.pid
     finally:
         process.terminate()
-        await asyncio.to_thread(process.wait)
+        await process.wait()
 
 
 async def _ready(fleet: Fleet) -> None:

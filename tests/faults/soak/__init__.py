@@ -1,1 +1,1 @@
-"""The soak: commands to devices while broker, devices and controllers are killed; afterwards every one is accounted for."""
+"""The soak: commands go out while broker, devices and controllers are killed; then each is accounted for."""

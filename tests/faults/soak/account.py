@@ -1,7 +1,7 @@
 """The account at the end of a soak: what was asked, what was executed, and what the controllers were told.
 
-Three witnesses that know nothing of each other: the lines of the executions, the lines of what was sent, and the durable
-outboxes, in which each device's final answer stands.
+Three witnesses that know nothing of each other: the lines of the executions, the lines of what was sent, and the
+durable outboxes, in which each device's final answer stands.
 """
 
 import sqlite3

@@ -96,9 +96,7 @@ class Cast:
         broker = f"mqtt://127.0.0.1:{self.port}"
         self.broker = Member("broker", (str(MOSQUITTO), "-c", str(self._configuration())), folder, {})
         executions = {device.LOG: str(layout.executions_file(folder))}
-        self.devices = [
-            Member(name, _device(name, broker, folder), folder, executions) for name in layout.DEVICES
-        ]
+        self.devices = [Member(name, _device(name, broker, folder), folder, executions) for name in layout.DEVICES]
         shares = len(layout.CONTROLLERS)
         self.controllers = [
             Member(name, _controller(name, broker, folder, _share(count, at, shares), rate / shares, seed), folder, {})

@@ -1,7 +1,7 @@
 """A controller of the soak: a process with a durable outbox that may be killed at any time and is started again.
 
-`python -m tests.faults.soak.controller BROKER NAME FOLDER COUNT RATE SEED` sends until COUNT commands were sent, whatever
-earlier processes of this name have sent, and ends when every one of them has a final answer from every device.
+`python -m tests.faults.soak.controller BROKER NAME FOLDER COUNT RATE SEED` sends until COUNT commands were sent, those
+of earlier processes of this name included, and ends when each of them has a final answer from every device.
 """
 
 import asyncio
@@ -103,9 +103,7 @@ class Controller:
         arguments = {"token": token, "seconds": chosen.seconds}
         while True:
             try:
-                return self._fleet.dispatch(
-                    chosen.target, chosen.command, arguments, wait=WAIT, expires=chosen.expires
-                )
+                return self._fleet.dispatch(chosen.target, chosen.command, arguments, wait=WAIT, expires=chosen.expires)
             except UnknownTarget:  # no member of the pool is ready, say
                 await asyncio.sleep(0.2)
 

@@ -53,7 +53,7 @@ class Figures(Struct):
 
 def schedule(plan: Plan, chance: random.Random) -> list[Kill]:
     """All kills in order, spread over the first 98 % of the commands."""
-    kinds = [kind for kind in KINDS for _ in range(plan.kills)]
+    kinds: list[Kind] = [kind for kind in KINDS for _ in range(plan.kills)]
     return sorted(Kill(int(chance.uniform(0.02, 0.98) * plan.commands), kind) for kind in kinds)
 
 
@@ -74,7 +74,7 @@ def soak(folder: Path, plan: Plan, *, say: Callable[[str], None]) -> tuple[Accou
                 figures.failures.append(f"not all had ended after {plan.limit:g} s")
                 break
             time.sleep(LOOK)
-        figures.kills = dict(course.kills)
+        figures.kills = {str(kind): count for kind, count in course.kills.items()}
     figures.seconds = time.monotonic() - began
     return account(folder), figures
 
