@@ -1,6 +1,7 @@
-"""Whether a device's memory stays flat: python -m benchmarks.memory [--commands 1000000]
+"""Whether a device's memory stays flat: python -m benchmarks.memory
 
-Sends so many journaled commands to one device process, and shows what it takes meanwhile, of memory and on the disk.
+Sends a million journaled commands to one device process, and shows what it takes meanwhile, of memory and on the disk.
+The pace is even: what a device remembers are the commands of the last 35 s, so more in a second would be more of them.
 """
 
 import argparse
@@ -36,7 +37,7 @@ class Look(NamedTuple):
     journal: int
 
 
-async def measure(broker: str, journal: Path, commands: int, console: Console) -> list[Look]:
+async def measure(broker: str, journal: Path, commands: int, rate: float, console: Console) -> list[Look]:
     """Send all commands and look at the device ten times."""
     looks: list[Look] = []
     async with _device(broker, journal) as pid, Fleet(broker, requester="bench-memory") as fleet:
@@ -47,8 +48,9 @@ async def measure(broker: str, journal: Path, commands: int, console: Console) -
         async def keep_calling() -> None:
             nonlocal done, started
             while started < commands:
-                started += 1
-                await _note(fleet, started)
+                number = started = started + 1
+                await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+                await _note(fleet, number)
                 done += 1
                 if done % (commands // LOOKS) == 0:
                     looks.append(_look(pid, journal, done, time.monotonic() - began))
@@ -114,17 +116,19 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
-async def _main(commands: int, console: Console) -> None:
+async def _main(commands: int, rate: float, console: Console) -> None:
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
         async with start_broker() as broker:
-            looks = await measure(broker.address, Path(folder, "journal.sqlite"), commands, console)
+            looks = await measure(broker.address, Path(folder, "journal.sqlite"), commands, rate, console)
     console.print(table(looks))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description="Watch a device's memory.")
     parser.add_argument("--commands", type=int, default=1_000_000, help="commands to send (1,000,000)")
-    asyncio.run(_main(parser.parse_args().commands, Console()))
+    parser.add_argument("--rate", type=float, default=2000.0, help="of them a second at most (2,000)")
+    options = parser.parse_args()
+    asyncio.run(_main(options.commands, options.rate, Console()))
 
 
 if __name__ == "__main__":
