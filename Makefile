@@ -4,6 +4,8 @@
 #   make test PYTHON=python3.13     uses another interpreter, in an environment beside the first
 
 PYTHON ?= python3
+# Most tests wait for processes and brokers, so two fit on any machine; more would disturb each other's timing.
+WORKERS ?= 2
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -22,7 +24,7 @@ demo: $(VENV)/.controller ## Start a broker and three devices, show them at work
 	@$(BIN)/outrider demo
 
 test: $(VENV)/.dev ## Run the tests that need nothing but this checkout
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.dev ## Run the tests that take long or need PyPI or npm's registry
 	$(BIN)/python -m pytest -m slow

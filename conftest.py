@@ -33,6 +33,8 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     _refuse_skip(report)
+    # Workers send reports as UTF-8, and some tests log text that has none.
+    report.sections = [(name, text.encode(errors="replace").decode()) for name, text in report.sections]
     return report
 
 

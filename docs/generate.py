@@ -1,6 +1,9 @@
-"""What of protocol.md the code makes: the table of conditions, and the transcript of a device driven by hand.
+"""What of the pages the code makes.
 
-Run it as `python docs/generate.py`: it writes both into the page. The transcript needs mosquitto and its clients.
+In protocol.md the table of conditions and the transcript of a device driven by hand, in reliability.md the tables of
+scenarios.
+
+Run it as `python -m docs.generate`: it writes them into the pages. The transcript needs mosquitto and its clients.
 """
 
 import asyncio
@@ -16,8 +19,10 @@ from typing import Final, NamedTuple
 
 from outrider.controller.broker import BrokerKind, BrokerProcess, find_mosquitto, start_broker
 from outrider.schema import CONDITIONS
+from tests.faults.scenarios import SCENARIOS
 
 PROTOCOL: Final = Path(__file__).with_name("protocol.md")
+RELIABILITY: Final = Path(__file__).with_name("reliability.md")
 LIMIT: Final = 10.0
 """Seconds for each step."""
 
@@ -84,6 +89,16 @@ def conditions() -> str:
         for row in CONDITIONS
     ]
     return "\n".join(("| condition | status | code | exception |", "|---|---|---|---|", *rows))
+
+
+def scenarios() -> str:
+    """The tables of what is tried in `tests/faults`."""
+    tables: list[str] = []
+    for title, group in SCENARIOS.items():
+        rows = [f"| {each.fault} | {each.outcomes} | {each.runs} | `{each.name}` |" for each in group]
+        head = "| fault | what the requester gets | executions | scenario |", "|---|---|---|---|"
+        tables.append("\n".join((f"### {title}", "", *head, *rows)))
+    return "\n\n".join(tables)
 
 
 async def transcript() -> list[tuple[str, list[Line]]]:
@@ -195,6 +210,7 @@ def main() -> None:
     else:
         print("The transcript stays as it is; to make it anew: apt install mosquitto mosquitto-clients")
     PROTOCOL.write_text(page)
+    RELIABILITY.write_text(with_block(RELIABILITY.read_text(), "scenarios", scenarios()))
 
 
 if __name__ == "__main__":

@@ -190,10 +190,15 @@ def test_anchors_of_the_protocol_are_there() -> None:
 
 def test_table_of_conditions_is_that_of_the_code() -> None:
     table = generate.block(PROTOCOL.read_text(), "conditions")
-    assert table == generate.conditions(), "run: python docs/generate.py"
+    assert table == generate.conditions(), "run: python -m docs.generate"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     shown = [(row[0], row[1].strip("`"), row[2].strip("`"), row[3].strip("`")) for row in rows]
     assert shown == [(row.condition, row.status, row.code or "", row.exception.__name__) for row in CONDITIONS]
+
+
+def test_scenarios_of_the_page_are_those_that_are_tried() -> None:
+    table = generate.block(generate.RELIABILITY.read_text(), "scenarios")
+    assert table == generate.scenarios(), "run: python -m docs.generate"
 
 
 def test_every_status_is_explained() -> None:

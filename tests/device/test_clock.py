@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
-from outrider.device import ManualClock, MemoryJournal
+from outrider.device import Job, ManualClock, MemoryJournal
+from outrider.device.admission import Registration
+from outrider.device.clock import BEGINNING
 from outrider.device.executor import Answer, Executor
-from outrider.schema import Command, Encoding, Result, Status
+from outrider.schema import Command, CommandSpec, Encoding, Result, Status
+from tests.processes import until
 
 
 def test_time_passes_only_when_it_is_told_to() -> None:
@@ -60,3 +63,39 @@ async def test_command_expires_by_the_clock_that_is_given() -> None:
     (answer,) = answers
     assert isinstance(answer.message, Result)
     assert answer.message.status is Status.EXPIRED
+
+
+async def test_clock_that_is_ahead_makes_a_device_forget_nothing() -> None:
+    clock, answers, ran = ManualClock(), list[Answer](), list[str]()
+
+    async def work(job: Job) -> None:
+        ran.append(job.id)
+
+    executor = Executor(
+        "lamp-1",
+        groups=frozenset(),
+        commands={"work": Registration(CommandSpec(work, injectable=(Job,)), work)},
+        status=lambda: "ready",
+        journal=(journal := MemoryJournal()),
+        answer=answers.append,
+        clock=clock,
+    )
+
+    async def send(id: str) -> Status:
+        command = Command(id=id, command="work", issued=clock.monotonic() + BEGINNING, expires=BEGINNING + 60)
+        executor.receive(command, Encoding.JSON, "ann")
+        executor.commit()
+        await until(lambda: answers)
+        answer = answers.pop()
+        assert isinstance(answer.message, Result)
+        if answer.entry is not None:
+            journal.delivered(answer.entry)
+        return answer.message.status
+
+    assert await send("c1") is Status.DONE
+    clock.set(BEGINNING + 365 * 86_400)
+    assert await send("c2") is Status.EXPIRED
+    assert await send("c1") is Status.DONE
+    clock.set(BEGINNING)
+    assert await send("c3") is Status.DONE
+    assert ran == ["c1", "c3"]

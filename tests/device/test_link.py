@@ -369,6 +369,68 @@ async def test_half_open_connection_is_given_up_when_an_acknowledgement_is_overd
     assert reasons == ["nothing was heard for 2 s though answers are due: the connection is half open"]
 
 
+async def test_quiet_connection_whose_messages_are_acknowledged_is_kept() -> None:
+    pings = 0
+
+    async def answer(wire: Wire) -> None:
+        nonlocal pings
+        await wire.accept()
+        wire.acknowledge(await wire.expect(Kind.PUBLISH))
+        while (await wire.read()).kind is Kind.PINGREQ:
+            pings += 1
+            wire.send(encoded(Kind.PINGRESP))
+
+    reasons: list[str] = []
+    async with (
+        scripted(answer) as port,
+        Connection(at(port), client_id="c", receive=ignore, keepalive=1, on_disconnect=reasons.append) as connection,
+    ):
+        await connection.publish("t", b"x")
+        await until(lambda: pings >= 2, LIMIT)
+    assert reasons == []
+
+
+async def test_message_that_is_passed_over_while_others_are_heard_is_sent_on_a_new_connection() -> None:
+    reasons: list[str] = []
+
+    async def lose_the_first(wire: Wire) -> None:
+        await wire.accept()
+        await wire.expect(Kind.PUBLISH)
+        while True:
+            wire.send(wire.publish(b"heard", b"", packet_id=1, qos=0))
+            await asyncio.sleep(0.05)
+
+    async def answer(wire: Wire) -> None:
+        await wire.accept()
+        await acknowledge_all(wire)
+
+    async with (
+        scripted(lose_the_first, answer) as port,
+        Connection(at(port), client_id="c", receive=ignore, keepalive=1, on_disconnect=reasons.append) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await connection.publish("t", b"x")
+    assert reasons == ["a message was not acknowledged within 1 s"]
+
+
+async def test_large_message_has_the_time_that_a_slow_link_takes() -> None:
+    async def hear_late(wire: Wire) -> None:
+        await wire.accept()
+        packet = await wire.expect(Kind.PUBLISH)
+        await asyncio.sleep(1.5)  # as 10 kB take over a link that carries 7 kB a second
+        wire.acknowledge(packet)
+        await acknowledge_all(wire)
+
+    reasons: list[str] = []
+    async with (
+        scripted(hear_late) as port,
+        Connection(at(port), client_id="c", receive=ignore, keepalive=1, on_disconnect=reasons.append) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await connection.publish("t", bytes(10_000))
+    assert reasons == []
+
+
 async def test_quiet_connection_is_kept_by_pings() -> None:
     pings = 0
 

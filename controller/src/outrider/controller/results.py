@@ -9,7 +9,7 @@
         print((await cancel(fleet, id)).cancelled)
 
 Two places know: the broker, where the last result stands that each device gave to this requester, and the devices'
-journals, which are asked. A device's journal leaves out idempotent commands, and ends with the device's process.
+journals, which are asked. A journal leaves out pings and questions, and forgets a command some time after it expired.
 """
 
 import asyncio

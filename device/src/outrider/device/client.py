@@ -75,6 +75,16 @@ class SocketClient(Client):
         """Whether the broker still owes an acknowledgement."""
         return bool(self._out_messages)
 
+    @property
+    def oldest(self) -> int | None:
+        """The packet id of what the broker has owed an acknowledgement for longest: it gives them in order."""
+        return next(iter(self._out_messages), None)
+
+    @property
+    def unanswered_bytes(self) -> int:
+        """Bytes of the payloads that the broker has not acknowledged."""
+        return sum(len(message.payload) for message in self._out_messages.values())
+
     def _create_socket(self) -> "SocketLike":
         return self._opened
 

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from outrider.schema import Topics
@@ -38,11 +39,14 @@ class Device(Definition):
     _endpoint: Endpoint | None = None
     _stopped = False
 
-    async def serve(self, broker: str = DEFAULT_BROKER, *, prefix: str = "") -> bool:
+    async def serve(
+        self, broker: str = DEFAULT_BROKER, *, prefix: str = "", clock: Callable[[], float] = time.time
+    ) -> bool:
         """Connect and serve until terminated; without a broker keep trying.
 
         :param broker: URL, as `mqtt://user:password@host:1883`, `mqtts://`, `ws://`, `wss://` or `unix:///path`.
         :param prefix: levels that stand before every topic.
+        :param clock: Unix seconds, by which commands expire; a test gives a `ManualClock`.
         :returns: False if a command's function would not end and may still run.
         :raises InvalidAddress: the URL cannot be used.
         :raises InvalidName: the prefix is not well formed.
@@ -51,7 +55,7 @@ class Device(Definition):
         """
         address = Address.parse(broker)
         with self._open_journal(Topics(prefix).prefix) as journal:
-            self._endpoint = Endpoint(self, address, journal, prefix=prefix)
+            self._endpoint = Endpoint(self, address, journal, prefix=prefix, clock=clock)
             if self._stopped:
                 self._endpoint.stop()
             try:

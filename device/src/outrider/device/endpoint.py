@@ -72,7 +72,7 @@ class Endpoint:
         self._command_decoder = Decoder(CommandMessage, max_size=definition.max_size)
         self._parse = lru_cache(maxsize=1024)(self.topics.parse)
         self._dropped: Counter[str] = Counter()
-        self._began = clock()
+        self._began = time.monotonic()
         self._logged = float("-inf")
         self._connected_at = float("-inf")
         self._ended = asyncio.Event()
@@ -285,7 +285,7 @@ class Endpoint:
     def _stats(self) -> Stats:
         now = self._clock()
         return Stats(
-            uptime=now - self._began,
+            uptime=time.monotonic() - self._began,  # whatever becomes of the clock
             clock=now,
             clock_ahead=self._executor.skew.ahead,
             session=self._presence.session,

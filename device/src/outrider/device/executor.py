@@ -118,7 +118,8 @@ class Executor:
         registration = self._commands.get(command.command)
         entry = None
         if registration is None or registration.journaled:
-            self._journal.prune(now)
+            # `expires` is by the clocks of who asks: where this one is ahead of theirs, nothing is forgotten too early.
+            self._journal.prune(now if command.issued is None else min(now, command.issued))
             content = digest(command)
             if known := self._journal.find(key):
                 self._repeat(known, content, command, encoding)

@@ -33,6 +33,8 @@ logger = logging.getLogger("outrider.connection")
 _LARGEST_PACKET = 268_435_455  # MQTT 5.0, 2.1.4
 _TURN = 0.01
 """Seconds of decoding after which other tasks get their turn."""
+_SLOWEST = 5000
+"""Bytes a second at which what is unacknowledged may still be on its way."""
 _UNUSED = ("broker", 1)
 """A host and a port for paho, which wants both and connects to neither: the socket is open already."""
 _UNSUPPORTED_VERSION, _BAD_LOGIN, _NOT_AUTHORIZED, _KEEP_ALIVE, _TAKEN_OVER = 0x84, 0x86, 0x87, 0x8D, 0x8E
@@ -145,6 +147,8 @@ class Link:
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._writing = False
         self._due_since: float | None = None
+        self._oldest: int | None = None
+        self._oldest_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -310,7 +314,6 @@ class Link:
             return
         client = self._client
         began = monotonic()
-        self._due_since = began if client.unanswered else None
         try:
             while self._socket.pending():
                 if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -321,6 +324,7 @@ class Link:
             logger.exception("paho failed on what the broker sent; the connection is dropped")
             self.abort()
             return
+        self._due_since = began if client.unanswered else None
         if client.messages:
             messages, client.messages = client.messages, []
             self._handlers.messages(messages)
@@ -352,13 +356,30 @@ class Link:
 
     def _tick(self) -> None:
         self._client.loop_misc()
-        limit = self._settings.keepalive / 2
-        if limit and self._due_since is not None and monotonic() - self._due_since > limit:
-            # A path that swallows everything shows on TCP's level after minutes only, and a ping is due when idle.
-            self._lose(Loss(f"nothing was heard for {limit:g} s though answers are due: the connection is half open"))
+        if self._settings.keepalive and (reason := self._stuck(monotonic())):
+            self._lose(Loss(reason))
             self._socket.abort()
         if not self.lost.done():
             self._timer = self._loop.call_later(min(5.0, self._settings.keepalive / 4 or 5.0), self._tick)
+
+    def _stuck(self, now: float) -> str:
+        """Why nothing more is to be expected of this connection; empty as long as something is."""
+        oldest, keepalive = self._client.oldest, self._settings.keepalive
+        if oldest is None or oldest != self._oldest:
+            self._oldest, self._oldest_since = oldest, now
+        if oldest is None:
+            return ""
+        # What is large takes its time on a slow link, in which nothing may be heard.
+        sending = self._client.unanswered_bytes / _SLOWEST
+        limit = keepalive / 2 + sending
+        if self._due_since is not None and now - self._due_since > limit:
+            # A path that swallows everything shows on TCP's level after minutes only, and a ping is due when idle.
+            return f"nothing was heard for {limit:.3g} s though answers are due: the connection is half open"
+        if now - self._oldest_since > keepalive + sending:
+            # Others are heard, so that neither the silence nor a ping tells: the message or its answer is lost, or the
+            # path is half open towards the broker. Only another connection can bring it (MQTT 5.0, 4.4).
+            return f"a message was not acknowledged within {keepalive + sending:.3g} s"
+        return ""
 
     def _lose(self, loss: Loss, *, other_version: bool = True) -> None:
         if self.lost.done():

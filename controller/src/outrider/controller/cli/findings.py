@@ -213,7 +213,7 @@ def nothing_known(findings: Findings, requester: str) -> NothingKnown:
         return NothingKnown(f"{findings.id} runs on {device} for {whose}, not for {who}{advice}")
     return NothingKnown(
         f"nothing is known of {findings.id} that {who} sent: mistyped, or sent as somebody else (--as NAME), or "
-        f"forgotten (a device remembers while its process lives, and of an idempotent command the last result only)"
+        f"forgotten (a device remembers it for 30 s after its expiry and its end, and of ping the last result only)"
         f"{', or it waits for a device that is away' if findings.away else ''}"
     )
 

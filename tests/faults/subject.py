@@ -1,0 +1,43 @@
+"""The device that scenarios try, as `tests.faults.subject:device` too. What it runs it writes to a file."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from outrider.device import Device, Journal
+
+ID = "lamp-1"
+
+
+def made(journal: Journal | Path | None = None) -> Device:
+    """A device with few threads and jobs, so that both bounds are near."""
+    device = Device(ID, initial="ready", journal=journal, max_threads=1, max_jobs=8)
+    device.include(work, plain, hold)
+    device.command(name="again", idempotent=True)(work)
+    return device
+
+
+async def work(path: str, seconds: float = 0.0, size: int = 0) -> str:
+    """Write a line to a file, take some seconds and return so many letters. Not idempotent: twice leaves two lines."""
+    _ran(path)
+    await asyncio.sleep(seconds)
+    return "x" * size
+
+
+def plain(path: str) -> None:
+    """Write a line to a file, in a thread."""
+    _ran(path)
+
+
+def hold(path: str) -> None:
+    """Keep a thread until the file is there."""
+    while not Path(path).exists():
+        time.sleep(0.005)
+
+
+def _ran(path: str) -> None:
+    with Path(path).open("a") as file:
+        file.write("ran\n")
+
+
+device = made()
