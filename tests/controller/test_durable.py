@@ -359,6 +359,19 @@ async def test_full_outbox_lets_go_of_what_has_ended_and_then_refuses(
         assert outbox.find("a1") is None
 
 
+async def test_outbox_that_counts_now_and_then_goes_over_its_size_by_a_hundredth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.controller.durable.MOST", 200)
+    with DurableOutbox(tmp_path / "outbox.sqlite") as outbox:
+        ids = [f"a{number}" for number in range(240)]
+        for id in ids:
+            write(outbox, id, "lamp-1")
+            outbox.resume(id).outcome(result(id, "lamp-1"))
+            outbox.unfinished()  # writes what was gathered
+        assert 200 <= sum(outbox.find(id) is not None for id in ids) <= 202
+
+
 def damaged(path: Path) -> None:
     path.write_bytes(b"this is no database, and long enough to be taken for one" * 20)
 

@@ -33,6 +33,9 @@ KEPT_OPEN: Final = 30 * 86400.0
 MOST: Final = 1_000_000
 """Devices of all commands together. Beyond that the oldest commands that have ended go earlier."""
 
+OVER: Final = 0.01
+"""Share of that by which each process may go over it, since counting takes a millisecond for some 7,000 commands."""
+
 LOCKED: Final = 5.0
 """Seconds to wait for another process to end its writing."""
 
@@ -138,6 +141,7 @@ class DurableOutbox:
         self._clock = clock
         self._waiting: list[tuple[str, str, Result | None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._unchecked: float = MOST
         self._sql = self._open()
 
     def __enter__(self) -> Self:
@@ -329,8 +333,12 @@ class DurableOutbox:
             "(SELECT 1 FROM sendings WHERE sendings.id = commands.id AND expires >= ?)",
             (now - KEPT_OPEN, now - KEPT_OPEN),
         )
+        self._unchecked += coming
+        if self._unchecked < MOST * OVER:
+            return
         over = self._sql.execute("SELECT coalesce(sum(size), 0) FROM commands").fetchone()[0] + coming - MOST
         if over <= 0:
+            self._unchecked = 0
             return
         for id, size in self._sql.execute(
             "SELECT id, size FROM commands WHERE ended IS NOT NULL ORDER BY ended"
@@ -338,6 +346,7 @@ class DurableOutbox:
             self._sql.execute("DELETE FROM commands WHERE id = ?", (id,))
             over -= size
             if over <= 0:
+                self._unchecked = 0
                 return
         raise OutboxUnusable(
             f"the durable outbox {self.path} is full: {MOST} devices, of whose commands no outcome is known; see "
