@@ -17,9 +17,11 @@ from tests.processes import Processes
 
 
 def pytest_configure() -> None:
-    """Take SIGINT: where tests run in the background it is ignored, and what they start would inherit that."""
+    """Take SIGINT and SIGHUP: where tests run in the background these are ignored, as what they start would do."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # How long an example takes, the machine decides: a shared one may stand still for longer than any deadline.
     hypothesis.settings.register_profile("shared", deadline=None)
     hypothesis.settings.load_profile("shared")

@@ -414,7 +414,7 @@ def has(fleet: Fleet, *statuses: str) -> Callable[[], bool]:
     return lambda: "lamp-1" in fleet.roster.states and fleet.roster.states["lamp-1"].status in statuses
 
 
-async def test_a_device_that_is_restarted_meanwhile_has_forgotten_it(bench: Bench, process: Lamp) -> None:
+async def test_a_device_that_is_killed_and_restarted_meanwhile_says_interrupted(bench: Bench, process: Lamp) -> None:
     async with bench.fleet() as fleet:
         await until(fleet, has(fleet, "ready"))
         id = await bench.begin(fleet, "lamp-1", "calculate", 10, "hi")
@@ -427,7 +427,7 @@ async def test_a_device_that_is_restarted_meanwhile_has_forgotten_it(bench: Benc
         await until(fleet, has(fleet, "lost"))
         process.start()
         found = await asyncio.wait_for(waiting, 30)
-        assert found.outcomes["lamp-1"].status is Status.RUNNING
+        assert found.outcomes["lamp-1"].status is Status.INTERRUPTED
         assert "restarted" in told(found.outcomes["lamp-1"])
 
 

@@ -152,7 +152,7 @@ async def _show(stage: "_Stage") -> None:
     await stage.ended("lamp-3", "lost", exit_code=128 + signal.SIGKILL)
     await stage.run("outrider devices")
 
-    stage.say("Both come back, and everybody starts.")
+    stage.say("Both come back: lamp-3 as it was, lamp-2, which had ended, anew. Everybody starts.")
     await stage.start_devices("lamp-2", "lamp-3")
     await stage.run("outrider send all start")
 
@@ -246,7 +246,7 @@ class _Stage:
             started = self._guards[device].stdout
             assert started is not None
             self._pids[device] = int(await started.readline())
-            await self._until_status(device, "unready")
+            await self._until_status(device, "unready", "ready")
 
     async def ended(self, device: str, status: str, *, exit_code: int) -> None:
         """Wait for the end of a device's process and for the state that tells of it."""
@@ -316,20 +316,20 @@ class _Stage:
         if code != exit_code:
             raise DemoFailed(f"{what} ended with exit code {code} instead of {exit_code}")
 
-    async def _until_status(self, device: str, status: str) -> None:
-        """Wait until the device says this of itself, or the broker of it."""
-        with _limit(f"{device} did not become {status}"):
+    async def _until_status(self, device: str, *statuses: str) -> None:
+        """Wait until the device says one of these of itself, or the broker of it."""
+        with _limit(f"{device} did not become {' or '.join(statuses)}"):
             async with asyncio.timeout(STEP_LIMIT):
-                while not self._is(device, status):
+                while not self._is(device, statuses):
                     code = self._guards[device].returncode
-                    if code is not None and status == "unready":
+                    if code is not None and "ready" in statuses:
                         log = self._log(device).read_text(errors="replace").strip()
                         raise DemoFailed(f"{device} ended with exit code {code}; it said:\n{log}")
                     await asyncio.sleep(POLL)
 
-    def _is(self, device: str, status: str) -> bool:
+    def _is(self, device: str, statuses: tuple[str, ...]) -> bool:
         state = self.fleet.roster.states.get(device)
-        return state is not None and state.status == status
+        return state is not None and state.status in statuses
 
 
 def _calculation(ping: float) -> int:
