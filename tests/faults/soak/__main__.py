@@ -26,6 +26,7 @@ def table(plan: Plan, account: Account, figures: Figures) -> Table:
         **{f"  {status}": count for status, count in sorted(account.statuses.items()) if status != "none"},
         "executions": account.executions,
         "  idempotent ones run again after a kill": account.repeated,
+        "forgotten ones that had run": len(account.untold),
         **{f"kills of {name}": count for name, count in figures.kills.items()},
         "duration": f"{figures.seconds:.0f} s",
         "without a final status": len(account.open),
