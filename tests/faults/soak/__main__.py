@@ -1,6 +1,7 @@
 """`python -m tests.faults.soak`: commands and kills, and the account of them, as a table and in JSON."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     console = Console()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends all processes
     if MOSQUITTO is None:
         sys.exit("Mosquitto is not installed: apt install mosquitto")
     plan = Plan(options.commands, options.kills, options.rate, options.seed, options.limit)
