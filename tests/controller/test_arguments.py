@@ -1,3 +1,4 @@
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -105,6 +106,10 @@ def test_words_are_read_by_the_schema(command: str, words: list[str], expected: 
         pytest.param("calculate", ["5"], "msg", "missing", id="missing by position"),
         pytest.param("calculate", [], "x", "missing", id="missing altogether"),
         pytest.param("calculate", ["y=5"], "y", "unknown argument 'y': calculate takes x, msg", id="unknown"),
+        pytest.param("calculate", ["1", "mgs=m"], "mgs", "no argument 'mgs'; did you mean msg=?", id="misspelt"),
+        pytest.param(
+            "calculate", ["1", "mgs=m"], "mgs", "'mgs=m' is the value of 'msg', write msg= before", id="or not"
+        ),
         pytest.param("calculate", ["x=1", "x=2", "msg=m"], "x", "given twice", id="twice"),
         pytest.param("calculate", ["1", "m", "2"], None, "3 arguments are too many", id="too many"),
         pytest.param("calculate", ["1", "x=2"], "x", "given twice", id="by position and by name"),
@@ -178,7 +183,8 @@ def test_what_was_typed_arrives_as_it_was_meant(meant: dict[str, object]) -> Non
     spec = SPECS["calculate"]
     x, msg = json.encode(meant["x"]).decode(), str(meant["msg"])
     for words in ([x, msg], [x, f"msg={msg}"], [f"x={x}", f"msg={msg}"], [json.encode(meant).decode()]):
-        if words[-1] == msg and msg.startswith(("x=", "msg=")):
+        name, equals, _ = msg.partition("=")
+        if words[-1] == msg and equals and get_close_matches(name, ("x", "msg")):  # which may be meant as a name
             continue
         arguments = parse(words, spec.about(), "calculate")
         assert spec.arguments(Raw(json.encode(arguments)), Encoding.JSON) == meant

@@ -282,3 +282,9 @@ async def test_python_example_of_the_page_runs(bench: Bench, spawn: Processes, t
     lines = process.output.splitlines()
     assert lines[:3] == ["lamp-1 calibrate ann", "('lamp-1',) cancelled", "cancelled ()"]
     assert lines[3:] == ["lamp-1 calibrate cancelled"]
+
+
+def test_a_narrow_terminal_shows_whole_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    job = RunningJob("0123456789abcdef", "calibrate", "ann-workstation", "", 5, 5, 0.5, "round 5")
+    Console(width=40).print(jobs_table([DeviceJob("lamp-1", job)], now=10))
+    assert job.id in capsys.readouterr().out

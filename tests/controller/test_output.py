@@ -2,11 +2,15 @@ import io
 import json as standard_json
 import re
 from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, cast
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Raw, json
+from msgspec import Meta, Raw, json
 from rich.console import Console, RenderableType
 
 from outrider.controller.cli import schemas
@@ -22,7 +26,17 @@ from outrider.controller.cli.output import (
     summary_line,
 )
 from outrider.device import Reply
-from outrider.schema import About, CommandAbout, Error, Progress, Result, State, Status
+from outrider.schema import (
+    About,
+    CommandAbout,
+    CommandSpec,
+    Encoding,
+    Error,
+    Progress,
+    Result,
+    State,
+    Status,
+)
 
 
 def shown(renderable: RenderableType | None) -> str:
@@ -223,6 +237,18 @@ def test_a_line_to_try_gives_what_is_needed() -> None:
     assert example("c", command({"a": {"enum": ["two words"]}}, "a")) == "c 'two words'"
     assert example("c", command({"a": {"type": "array"}}, "a")) == """c '{"a": [null]}'"""
     assert example("c", command({})) == "c"
+
+
+def test_a_line_to_try_writes_times_and_the_like_as_devices_read_them() -> None:
+    def take(
+        at: Annotated[datetime, Meta(tz=True)], on: date, long: timedelta, id: UUID, price: Decimal, raw: bytes
+    ) -> None:
+        pass
+
+    spec = CommandSpec(take)
+    properties = cast("dict[str, object]", spec.arguments_schema["properties"])
+    values = [schemas.example(schemas.read(each)) for each in properties.values()]
+    assert spec.arguments(Raw(json.encode(values)), Encoding.JSON)["raw"] == b"hello"
 
 
 def test_documentation_shows_what_devices_say_as_it_is() -> None:

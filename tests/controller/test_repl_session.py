@@ -12,6 +12,8 @@ from outrider.controller.cli.session import Session
 from outrider.controller.cli.words import Declined
 from outrider.schema import LocalError, Status
 from tests.controller.conftest import Setting
+from tests.controller.test_results import claim
+from tests.peers import Connect, Peer
 from tests.processes import until
 
 
@@ -121,6 +123,27 @@ async def test_results_takes_the_tag_of_what_has_ended(session: Session, capsys:
     assert "lamp-1  done  over" in capsys.readouterr().out
     assert await _answered(session, "results")
     assert "over" in capsys.readouterr().out
+
+
+async def test_cancel_says_of_those_that_answered_that_they_do_not_run_it_where_others_are_silent(
+    session: Session,
+    setting: Setting,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("outrider.controller.results.ANSWER_WAIT", 1.0)
+    peer = await connect(Peer(setting.address))
+    await claim(peer, setting.prefix, "silent-1", "ready")
+    await until(lambda: "silent-1" in session.fleet.roster.states)
+    try:
+        assert not await _answered(session, "cancel nobody")
+    finally:  # the other tests' fleet is this one
+        await peer.publish(f"{setting.prefix}/devices/silent-1/state", b"", retain=True)
+        await until(lambda: "silent-1" not in session.fleet.roster.states)
+    said = capsys.readouterr().out
+    assert "silent-1: no answer" in said
+    assert "no device that answered runs nobody: it has ended, or" in said
 
 
 async def test_question_that_nobody_can_answer_raises_why(session: Session) -> None:

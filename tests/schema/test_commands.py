@@ -1,9 +1,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, cast
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -104,6 +106,18 @@ def test_wrong_arguments_name_the_one_at_fault(
     with pytest.raises(InvalidArguments, match=words) as caught:
         SPEC.arguments(given_as(args, encoding), encoding)
     assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("kind", [datetime, date, time, timedelta, UUID, Decimal, bytes])
+def test_text_of_the_wrong_form_is_refused_with_one_of_the_right_form(kind: type) -> None:
+    def take(it: object) -> None: ...
+
+    take.__annotations__["it"] = kind
+    spec = CommandSpec(take)
+    with pytest.raises(InvalidArguments, match="write it as ") as caught:
+        spec.arguments(Raw(b'{"it": "no"}'), Encoding.JSON)
+    written = str(caught.value).rpartition(" ")[2]
+    assert isinstance(spec.arguments(Raw(msgspec.json.encode([written])), Encoding.JSON)["it"], kind)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

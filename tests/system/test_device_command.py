@@ -29,6 +29,7 @@ def run(spawn: Processes, *arguments: str, cwd: Path = ROOT, env: dict[str, str 
         (("run", "lamp:"), "MODULE:NAME"),
         (("run", "no_such_module:lamp"), "no module 'no_such_module'"),
         (("run", "tests.no_such_module:lamp"), "no module 'tests.no_such_module'"),
+        (("run", "tests/system/workbench.py:bench"), "write its module and the object in it, as workbench:bench"),
         (("run", "tests.system.workbench:nothing"), "Device objects of tests.system.workbench: bench, large"),
         (("run", "tests.system.workbench:not_a_device"), "is no Device"),
         (("run", "--id", "two words"), "device id 'two words'"),

@@ -5,6 +5,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 from msgspec import json
 from rich.console import Console
@@ -40,6 +41,11 @@ def table(plan: Plan, account: Account, figures: Figures) -> Table:
     return shown
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """End all processes as well."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Exit code 1 where a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description="Kill things, and count.")
@@ -52,7 +58,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     console = Console()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it ends all processes
+    signal.signal(signal.SIGTERM, _end)
     if MOSQUITTO is None:
         sys.exit("Mosquitto is not installed: apt install mosquitto")
     plan = Plan(options.commands, options.kills, options.rate, options.seed, options.limit)

@@ -6,6 +6,7 @@ x=5 msg="two words"      by name
 [5, "two words"]         JSON, also {"x": 5, "msg": "two words"}
 """
 
+import difflib
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,10 +96,18 @@ def parse(words: Sequence[str], about: CommandAbout | None, command: str, *, par
 def _read(words: Sequence[str], properties: Mapping[str, object], schema: Mapping[str, object]) -> Arguments:
     """Words by position, by name, or first the one and then the other, which the schema's order makes all named."""
     named = [_NAMED.fullmatch(word) for word in words]
-    # Beside words by position, only the name of a parameter makes a word one by name: else it is text with a = in it.
+    # Beside words by position, only the name of a parameter makes a word one by name: else it is text with a = in it,
+    # unless the name is so near to a parameter's that it may be misspelt.
     count = (
         0 if all(named) else next((at for at, each in enumerate(named) if each and each[1] in properties), len(words))
     )
+    for name, each in zip(properties, named[:count], strict=False):
+        if each and (near := difflib.get_close_matches(each[1], properties, n=1)):
+            raise InvalidArguments(
+                f"there is no argument {each[1]!r}; did you mean {near[0]}=? "
+                f"If {_short(repr(each[0]))} is the value of {name!r}, write {name}= before it",
+                argument=each[1],
+            )
     parameters = [*properties.values(), *[None] * count]
     values = [_value(word, parameter, schema) for word, parameter in zip(words[:count], parameters, strict=False)]
     if count == len(words):

@@ -125,6 +125,12 @@ def _device(options: argparse.Namespace) -> Device:
 
 def _load(reference: str) -> Device:
     module, colon, name = reference.partition(":")
+    file = Path(module)
+    if file.suffix == ".py" and file.is_file():
+        wanted = f"{file.stem}:{name or file.stem}"
+        raise UsageError(
+            f"{reference!r} names a file: write its module and the object in it, as {wanted} in its folder"
+        )
     if not module or not colon or not name:
         raise UsageError(f"{reference!r} is not MODULE:NAME, as in lamp:lamp for the object `lamp` of lamp.py")
     sys.path.insert(0, str(Path.cwd()))

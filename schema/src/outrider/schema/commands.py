@@ -30,6 +30,16 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$")
 _TOO_FEW = re.compile(r"Expected `array` of at least length (\d+), got (\d+)$")
 _TOO_MANY = re.compile(r"Expected `array` of at most length (\d+)(?:, got \d+)?$")
+_WRITTEN: Final = {
+    "Invalid RFC3339 encoded datetime": "2026-11-25T10:00:00Z",
+    "Invalid RFC3339 encoded date": "2026-11-25",
+    "Invalid RFC3339 encoded time": "10:00:00",
+    "Invalid ISO8601 duration": "PT5S",
+    "Invalid decimal string": "1.5",
+    "Invalid UUID": "123e4567-e89b-12d3-a456-426614174000",
+    "Invalid base64 encoded string": "aGVsbG8=",
+}
+"""How what msgspec could not read is written: its words name standards, and few know them by number."""
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _EMPTY: Final = {Encoding.JSON: (b"{}", b"[]"), Encoding.MSGPACK: (b"\x80", b"\x90")}
@@ -180,6 +190,8 @@ class _Arguments:
         name = step[1] or self.names[int(step[2])]
         inner = at[1][step.end() :]
         said = message[: at.start()].replace("`", "")
+        if (written := _WRITTEN.get(said)) is not None:
+            said = f"{said}; write it as {written}"
         return InvalidArguments(f"argument {name!r}: {said}{f' (at {inner})' if inner else ''}", argument=name)
 
 

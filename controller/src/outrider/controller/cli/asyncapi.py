@@ -18,6 +18,7 @@ from outrider.schema.asyncapi import Kind, Server, document, kinds_of
 from .exits import run
 from .options import TARGET_HELP, BrokerOption, NameOption, PrefixOption, open_fleet
 from .output import json_text, messages_console, printable
+from .terminal import counted
 
 ABOUT_WAIT: Final = 5.0
 """Seconds for what devices say of themselves, which stands on the broker."""
@@ -147,6 +148,4 @@ def _counts(kinds: Iterable[Kind]) -> str:
     devices = [len(kind.devices) for kind in kinds]
     if not devices:
         return "the protocol"
-    return f"the protocol and {sum(devices)} device{'' if sum(devices) == 1 else 's'} of {len(devices)} kind" + (
-        "" if len(devices) == 1 else "s"
-    )
+    return f"the protocol and {counted(sum(devices))} of {len(devices)} kind" + ("" if len(devices) == 1 else "s")

@@ -23,6 +23,7 @@ from .findings import (
     print_outcomes,
     say,
     say_untold,
+    unheard,
     waiting,
 )
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
@@ -73,7 +74,7 @@ async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: f
     async with fleet:
         with waiting(f"cancelling {id}") as heard:
             cancellation = await cancel_on(fleet, id, target, wait=wait, heard=heard)
-    findings = cancellation.findings
+    findings, silent = cancellation.findings, unheard(cancellation, target)
     match form:
         case Form.NDJSON:
             print_lines(plain_outcome(findings, device) for device in findings.outcomes)
@@ -87,7 +88,9 @@ async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: f
     say_untold(findings.untold)
     if findings.away:
         say(away_and_told(findings.away))
-    unheard = bool(findings.untold) or (target is not None and bool(findings.away))
-    if not findings.outcomes and not unheard:
-        raise nobody_runs(cancellation, fleet.requester)
-    return findings.ended and not unheard
+    if not findings.outcomes:
+        nobody = nobody_runs(cancellation, fleet.requester)
+        if not silent:
+            raise nobody
+        say(str(nobody))
+    return findings.ended and not silent

@@ -17,7 +17,7 @@ from outrider.schema import ALL, CommandAbout, State
 
 from . import schemas
 from .schemas import Schema
-from .terminal import json_text
+from .terminal import counted, json_text
 
 if TYPE_CHECKING:
     from lark import Token
@@ -178,19 +178,19 @@ def _sets(
     )
     groups = Counter(group for state in there for group in set(state.groups))
     yield from (
-        _Word(f"@{group}", f"group of {_devices(count)}")
+        _Word(f"@{group}", f"group of {counted(count)}")
         for group, count in sorted(groups.items())
         if f"@{group}" not in given
     )
     if there and ALL not in given:
-        yield _Word(ALL, _devices(len(there)))
+        yield _Word(ALL, counted(len(there)))
     if first:
         here = (state for state in there if state.status in ("ready", "unready"))
         pools = Counter(pool for state in here for pool in set(state.pools))
         yield from (_Word(f"any:{pool}", f"any one of {count}") for pool, count in sorted(pools.items()))
     statuses = Counter(state.status for state in states)
     yield from (
-        _Word(str(Is(status)), _devices(statuses[status]))
+        _Word(str(Is(status)), counted(statuses[status]))
         for status in _STATUSES
         if statuses[status] or beginning.startswith("is:")
     )
@@ -203,7 +203,7 @@ def _keys(states: Sequence[State], beginning: str) -> Iterator[_Word]:
     """Tags, each with `=`; the one that is there in full, with each comparison."""
     for key, count in sorted(Counter(key for state in states for key in state.tags).items()):
         typed_key = word(key)
-        yield _Word(f"{typed_key}=", f"tag of {_devices(count)}", final=False)
+        yield _Word(f"{typed_key}=", f"tag of {counted(count)}", final=False)
         if typed_key == beginning:
             yield from (
                 _Word(f"{typed_key}{operator}", help, final=False)
@@ -219,7 +219,7 @@ def _values(states: Sequence[State], key: str, given: Set[str], beginning: str) 
     quote = beginning[:1]
     for value, count in sorted(counts.items(), key=lambda item: _order(item[0])):
         if value not in given:
-            yield _Word(_quoted(value, quote) if quote in ("'", '"') else value_word(value), _devices(count))
+            yield _Word(_quoted(value, quote) if quote in ("'", '"') else value_word(value), counted(count))
 
 
 def _links(states: Sequence[State], tokens: "Sequence[Token]", accepted: frozenset[str]) -> Iterator[_Word]:
@@ -279,7 +279,3 @@ def _order(value: str) -> tuple[bool, float, str]:
     """Numbers by size, before the rest."""
     number = float(value) if re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", value) else None
     return (number is None, number or 0.0, value)
-
-
-def _devices(count: int) -> str:
-    return f"{count} device{'' if count == 1 else 's'}"

@@ -29,13 +29,17 @@ from .output import (
     status_text,
     summary_line,
 )
-from .sending import MENTIONED, Form
+from .sending import Form
+from .terminal import counted, named
 
 NAME: Final = 24
 """Characters of a command's or requester's name in a table."""
 
 VALUE: Final = 200
 """Characters of a value in a table; JSON has all of them."""
+
+_ID: Final = 16
+"""Characters of an id that outrider makes."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
 
@@ -121,6 +125,12 @@ def no_result_words(requester: str) -> str:
     return f"no result stands on the broker for {printable(requester)}; another requester's: add --as NAME"
 
 
+def unheard(cancellation: Cancellation, target: str | None) -> bool:
+    """Whether someone said nothing to it: a device that is there, or one that `target` names and that is away."""
+    findings = cancellation.findings
+    return bool(findings.untold) or (target is not None and bool(findings.away))
+
+
 def cancelled_words(cancellation: Cancellation) -> str:
     """Where a command was cancelled."""
     if not cancellation.cancelled:
@@ -149,17 +159,6 @@ def plain_durable(brief: Brief) -> dict[str, object]:
     """A durable command that has not ended, for JSON."""
     place = brief.place._asdict()
     return {**place, **{name: value for name, value in brief._asdict().items() if name != "place"}}
-
-
-def counted(number: int) -> str:
-    """As `1 device`, `2 devices`."""
-    return f"{number} device{'' if number == 1 else 's'}"
-
-
-def named(devices: Sequence[str]) -> str:
-    """Some devices for a sentence: the first few, and how many more."""
-    more = f" and {len(devices) - MENTIONED} more" if len(devices) > MENTIONED else ""
-    return ", ".join(map(printable, devices[:MENTIONED])) + more
 
 
 def print_outcomes(findings: Findings) -> None:
@@ -219,11 +218,12 @@ def nothing_known(findings: Findings, requester: str) -> NothingKnown:
 
 
 def nobody_runs(cancellation: Cancellation, requester: str) -> NothingKnown:
-    """The words for an id that no device runs or remembers."""
+    """The words for an id that no device runs or remembers, as far as they answered."""
     if cancellation.findings.strangers:
         return nothing_known(cancellation.findings, requester)
+    nobody = "no device that answered" if cancellation.findings.untold else "no device"
     return NothingKnown(
-        f"no device runs {cancellation.findings.id}: it has ended, or belongs to another requester than "
+        f"{nobody} runs {cancellation.findings.id}: it has ended, or belongs to another requester than "
         f"{printable(requester)} (--as){', or waits for a device that is away' if cancellation.findings.away else ''}"
     )
 
@@ -312,5 +312,6 @@ def _cell(text: str, style: str = "") -> Text:
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
     for name in names:
-        table.add_column(name, no_wrap=name != names[-1])
+        # An id that is cut is of no use: the other columns give way to it.
+        table.add_column(name, no_wrap=name != names[-1], min_width=_ID if name == "ID" else None)
     return table

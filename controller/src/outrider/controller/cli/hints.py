@@ -12,9 +12,8 @@ from outrider.schema import CommandAbout, InvalidArguments, State, UnknownTarget
 
 from . import schemas
 from .completion import NAMED, arguments_at, parameter_at, parameters_of
-from .findings import counted, named
 from .schemas import Schema
-from .terminal import json_text, printable
+from .terminal import counted, json_text, named, printable
 from .typed import Place, Typed
 from .words import OWN_WORDS, TERMINATE
 

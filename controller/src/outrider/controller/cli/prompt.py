@@ -30,7 +30,7 @@ from .hints import Lines, hint
 from .options import open_fleet
 from .sent import Question, Sent
 from .session import Session
-from .terminal import printable, results_console, show
+from .terminal import counted, printable, results_console, show
 from .toolbar import message, toolbar
 from .typed import typed
 from .watch import look, watching
@@ -183,7 +183,7 @@ class Prompt:
 
     def _greet(self, fleet: Fleet) -> None:
         count = len(fleet.devices())
-        there = f"{count} device{'' if count == 1 else 's'}" if count else "no device yet"
+        there = counted(count) if count else "no device yet"
         address = fleet.connection.address
         words = "help shows what to type, Tab completes, Ctrl-D leaves."
         self._notice(f"{there} at {address.host}:{address.port}. {words}", "dim")

@@ -20,6 +20,7 @@ from .findings import (
     nothing_known,
     outcome_lines,
     results_table,
+    unheard,
     untold_lines,
 )
 
@@ -67,7 +68,7 @@ async def cancel(fleet: Fleet, id: str, target: str | None, show: Show, say: Say
     :raises NothingKnown: no device runs it or remembers it.
     """
     cancellation: Cancellation = await inquiries.cancel(fleet, id, target)
-    findings = cancellation.findings
+    findings, silent = cancellation.findings, unheard(cancellation, target)
     for line in outcome_lines(findings):
         show(line)
     if findings.outcomes:
@@ -76,10 +77,12 @@ async def cancel(fleet: Fleet, id: str, target: str | None, show: Show, say: Say
         say(line)
     if findings.away:
         say(_dim(away_and_told(findings.away)))
-    unheard = bool(findings.untold) or (target is not None and bool(findings.away))
-    if not findings.outcomes and not unheard:
-        raise nobody_runs(cancellation, fleet.requester)
-    return findings.ended and not unheard
+    if not findings.outcomes:
+        nobody = nobody_runs(cancellation, fleet.requester)
+        if not silent:
+            raise nobody
+        say(_dim(str(nobody)))
+    return findings.ended and not silent
 
 
 def _say_rest(found: Jobs | Findings, say: Say) -> None:

@@ -22,6 +22,18 @@ _MOST: Final = 16
 _BESIDE_A_REFERENCE: Final = ("default", "description", "examples")
 """What a schema says of its own beside a `$ref`: an argument's default, not its type's."""
 
+_FORMATS: Final = {
+    "date-time": "2026-11-25T10:00:00Z",
+    "date": "2026-11-25",
+    "time": "10:00:00Z",
+    "duration": "PT5S",
+    "uuid": "123e4567-e89b-12d3-a456-426614174000",
+    "decimal": "1.5",
+}
+"""An example of each kind of text that devices read as something else."""
+
+_BASE64: Final = "aGVsbG8="
+
 Number = int | float
 
 
@@ -84,7 +96,7 @@ def takes_text(schema: Schema) -> bool:
 
 
 def example(schema: Schema | None) -> object:
-    """A value that most likely fits: patterns and formats are not worked out."""
+    """A value that most likely fits: patterns are not worked out."""
     if schema is None:
         return None
     for known in (schema.examples, schema.enum or []):
@@ -104,6 +116,10 @@ def example(schema: Schema | None) -> object:
             return True
         case "string":
             least = min(schema.min_length or 0, _MOST)
+            if schema.content_encoding == "base64":
+                return _BASE64
+            if schema.format in _FORMATS:
+                return _FORMATS[schema.format]
             return "hello"[: schema.max_length].ljust(least, "o")
         case "array":
             items = schema.items if isinstance(schema.items, Schema) else Schema()

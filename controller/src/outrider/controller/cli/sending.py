@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
@@ -26,12 +26,10 @@ from outrider.schema import About, CommandAbout, InvalidArguments, Progress, Res
 from .exits import Interrupted
 from .live import Live
 from .output import json_text, messages_console, plain_result, printable, reply_line, results_console, summary_line
+from .terminal import counted, named
 
 ABOUT_WAIT: Final = 1.0
 """Seconds for a device's own description, which stands on the broker; without it arguments are read as they look."""
-
-MENTIONED: Final = 5
-"""Devices named in one sentence."""
 
 
 class Form(Enum):
@@ -124,11 +122,11 @@ class Sending:
         if dispatch is None:
             return "interrupted; nothing was sent"
         never = dispatch.never_addressed if dispatch.rollout is not None else ()
-        unsent = f"; {len(never)} never addressed: {_some(never)}" if never else ""
+        unsent = f"; {len(never)} never addressed: {named(never)}" if never else ""
         if not dispatch.missing:
             return f"interrupted; all targets{' addressed' if never else ''} have answered{unsent}"
         return (
-            f"interrupted; {printable(self._command)} may still run on {_some(dispatch.missing)}{unsent}\n"
+            f"interrupted; {printable(self._command)} may still run on {named(dispatch.missing)}{unsent}\n"
             f"to see what became of it: outrider results {dispatch.id}\n"
             f"to cancel it: outrider cancel {dispatch.id}"
         )
@@ -224,11 +222,11 @@ class Sending:
                 self._print(self._results, json_text(sent))
             case Form.TEXT:
                 self._print(self._results, dispatch.id)
-                words = f"sent to {_counted(len(devices))}"
+                words = f"sent to {counted(len(devices))}"
                 if away := [device for device in devices if not is_there(device, states)]:
-                    words += f", of which {len(away)} {'is' if len(away) == 1 else 'are'} away: {_some(away)}"
+                    words += f", of which {len(away)} {'is' if len(away) == 1 else 'are'} away: {named(away)}"
                 if unsent:
-                    words += f"; {_counted(len(unsent))} offline, nothing was sent there: {_some(unsent)}"
+                    words += f"; {counted(len(unsent))} offline, nothing was sent there: {named(unsent)}"
                 if devices:
                     words += f"; what becomes of it: outrider results {dispatch.id}"
                 messages_console().print(Text(words, style="dim"), soft_wrap=True)
@@ -301,17 +299,8 @@ def _aborted(rollout: Rollout) -> Text:
     never = rollout.never_addressed
     text = Text(f"aborted in batch {rollout.batch}: {rollout.aborted}", style="red")
     return text.append(
-        f"; {len(never)} never addressed: {_some(never)}" if never else "; all devices had been addressed"
+        f"; {len(never)} never addressed: {named(never)}" if never else "; all devices had been addressed"
     )
-
-
-def _counted(number: int) -> str:
-    return f"{number} device{'' if number == 1 else 's'}"
-
-
-def _some(devices: Sequence[str]) -> str:
-    more = f" and {len(devices) - MENTIONED} more" if len(devices) > MENTIONED else ""
-    return ", ".join(devices[:MENTIONED]) + more
 
 
 def _later(dispatch: Dispatch) -> Text | None:

@@ -28,12 +28,11 @@ from outrider.schema import About, CommandAbout, InvalidName, OutriderError, Sta
 from . import questions
 from .catalogue import ABOUT_WAIT, Catalogue
 from .documentation import about_table, about_text
-from .findings import counted, named
 from .line import Line, read, without_target
 from .output import devices_table
 from .sending import arguments as read_arguments
 from .sent import Question, Sent, follow
-from .terminal import printable
+from .terminal import counted, named, printable
 from .watch import look
 from .words import OWN_WORDS, TERMINATE, Declined, Leave, UsageError, at_most, nobody_for, unknown_command
 

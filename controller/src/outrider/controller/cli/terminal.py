@@ -1,4 +1,4 @@
-"""Writing to terminals: the consoles, and text that no terminal acts upon.
+"""Writing to terminals: the consoles, text that no terminal acts upon, and devices counted and named in a sentence.
 
 What comes from devices is shown with its control characters written out, so that no device can move the cursor,
 change colours or pose as another one's line.
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,9 @@ from rich.text import Text
 
 _ESCAPED: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 _JOINERS: Final = "\u200c\u200d"  # harmless, and scripts and emoji need them
+_MENTIONED: Final = 5
+"""Devices named in one sentence."""
+
 _UNLIMITED: Final = 10_000
 """Columns where the output is no terminal: a line that another program reads is not folded."""
 
@@ -78,6 +82,17 @@ def printable(text: str, *, keep: str = "") -> str:
 def json_text(value: object, *, indent: int | None = None) -> str:
     """A value as JSON, in one line unless indented, that a terminal does not act upon either."""
     return printable(json.dumps(value, ensure_ascii=False, indent=indent), keep="\n" if indent is not None else "")
+
+
+def counted(number: int) -> str:
+    """As `1 device`, `2 devices`."""
+    return f"{number} device{'' if number == 1 else 's'}"
+
+
+def named(devices: Sequence[str]) -> str:
+    """Some devices for a sentence: the first few, and how many more."""
+    more = f" and {len(devices) - _MENTIONED} more" if len(devices) > _MENTIONED else ""
+    return ", ".join(map(printable, devices[:_MENTIONED])) + more
 
 
 def _is_control(char: str) -> bool:
