@@ -13,7 +13,7 @@ METADATA := pyproject.toml schema/pyproject.toml device/pyproject.toml controlle
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help environment demo test test-slow test-compose check format coverage bench dist constraints up down clean
+.PHONY: help environment demo test test-slow test-compose check format coverage bench soak dist constraints up down clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
@@ -51,6 +51,15 @@ coverage: $(VENV)/.dev ## Run the tests and report which lines they miss
 
 bench: $(VENV)/.dev ## Measure against bare paho, side by side
 	$(BIN)/python -m benchmarks
+
+# The soak, whose figures are in docs/reliability.md: about 25 minutes on two cores.
+COMMANDS ?= 100000
+KILLS ?= 200
+RATE ?= 100
+SEED ?= 1
+
+soak: $(VENV)/.dev ## Kill broker, devices and controllers while commands go out, and account for each (COMMANDS=, KILLS=)
+	$(BIN)/python -m tests.faults.soak --commands $(COMMANDS) --kills $(KILLS) --rate $(RATE) --seed $(SEED)
 
 # uv, because its build backend is ours too: it builds in-process, with no build environment and no network.
 dist: $(VENV)/.dev ## Build wheels and source distributions into dist/

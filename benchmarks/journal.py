@@ -81,7 +81,7 @@ def opened(synchronous: Synchronous | None) -> Generator[Journal]:
 
 
 def main() -> None:
-    shown = Table(title="What the journal costs, µs for each command, medians", title_justify="left")
+    shown = Table(title="Journal, µs a command", title_justify="left")
     for heading in ("journal", "together", "to accept", "to finish"):
         shown.add_column(heading, justify="left" if heading == "journal" else "right")
     for name, synchronous in KINDS.items():

@@ -257,11 +257,29 @@ async def test_device_that_knows_nothing_of_an_expired_command_ends_it(bench: Be
             findings = [await outcomes_of(fleet, id) for id in ("a1", "a2")]
     first, second = (each.outcomes["lamp-1"] for each in findings if each is not None)
     assert first.status is Status.EXPIRED
-    assert second.status is Status.RUNNING
+    assert first.error is not None
+    assert first.error.details == {"unknown": True}
+    assert second.status is Status.INTERRUPTED
     assert second.error is not None
     assert "knows nothing of it any more" in second.error.message
     assert bench.ran == []
-    assert bench.unfinished() == ["a2"]
+    assert bench.unfinished() == []
+
+
+async def test_accepted_command_that_its_device_calls_expired_is_interrupted(bench: Bench, connect: Connect) -> None:
+    with DurableOutbox(bench.path, clock=lambda: 1000.0) as outbox:
+        record = outbox.begin("a1", bench.fleet().place, ["lamp-1"], command="work", target="lamp-1")
+        record.sending(["lamp-1"], b'{"id":"a1","command":"work","expires":1030}', 1030.0)
+        record.accepted("lamp-1")
+    error = {"code": "", "message": "expired", "details": {"unknown": True}}
+    forgotten = {"id": "a1", "device": "lamp-1", "command": "work", "status": "expired", "error": error}
+    peer = await connect(Peer(bench.broker.address))
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/result/tester", forgotten, retain=True)
+    async with bench.serving("lamp-1"), bench.fleet() as fleet:
+        findings = await outcomes_of(fleet, "a1")
+    await peer.publish(f"{bench.prefix}/devices/lamp-1/result/tester", b"", retain=True)
+    assert findings is not None
+    assert findings.outcomes["lamp-1"].status is Status.INTERRUPTED
 
 
 async def test_command_of_another_requester_or_broker_is_not_gone_on_with(bench: Bench) -> None:

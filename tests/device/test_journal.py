@@ -65,7 +65,7 @@ TestJournal = JournalMachine.TestCase
 
 
 def test_entry_leaves_only_after_expiry_and_tolerance() -> None:
-    journal = MemoryJournal()
+    journal = MemoryJournal(linger=0.0)
     entry = Entry(Key("r", "", "a"), b"", Encoding.JSON, expires=100.0, stated=True)
     journal.accept(entry)
     journal.finished(entry, result(entry))
@@ -75,6 +75,20 @@ def test_entry_leaves_only_after_expiry_and_tolerance() -> None:
     journal.prune(100.1 + CLOCK_TOLERANCE)
     assert journal.find(entry.key) is None
     assert journal.dropped_until == 100.0
+
+
+def test_entry_that_may_leave_lingers_as_long_as_there_is_room() -> None:
+    journal = MemoryJournal(max_entries=30, linger=600.0)
+    for id in "abc":
+        entry = Entry(Key("r", "", id), b"", Encoding.JSON, expires=100.0, stated=True)
+        journal.accept(entry)
+        journal.finished(entry, result(entry))
+        journal.delivered(entry)
+    journal.prune(101.0 + CLOCK_TOLERANCE)
+    assert len(journal) == 2  # fewer than a tenth of its size
+    assert journal.dropped_until == 100.0
+    journal.prune(701.0 + CLOCK_TOLERANCE)
+    assert len(journal) == 0
 
 
 def test_entry_stays_beyond_its_expiry_until_its_answer_is_delivered() -> None:

@@ -337,7 +337,7 @@ def _told(journal: MemoryJournal) -> object:
 
 
 def test_finished_job_is_remembered_for_a_while_however_long_ago_it_expired() -> None:
-    journal = MemoryJournal()
+    journal = MemoryJournal(linger=0.0)
     job = entry(expires=100.0)
     journal.accept(job)
     journal.prune(5000.0)

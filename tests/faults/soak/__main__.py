@@ -1,9 +1,11 @@
 """`python -m tests.faults.soak`: commands and kills, and the account of them, as a table and in JSON."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 from msgspec import json
 from rich.console import Console
@@ -26,6 +28,7 @@ def table(plan: Plan, account: Account, figures: Figures) -> Table:
         **{f"  {status}": count for status, count in sorted(account.statuses.items()) if status != "none"},
         "executions": account.executions,
         "  idempotent ones run again after a kill": account.repeated,
+        "forgotten ones that had run": len(account.untold),
         **{f"kills of {name}": count for name, count in figures.kills.items()},
         "duration": f"{figures.seconds:.0f} s",
         "without a final status": len(account.open),
@@ -36,6 +39,11 @@ def table(plan: Plan, account: Account, figures: Figures) -> Table:
     for what, figure in rows.items():
         shown.add_row(what, f"{figure:,}" if isinstance(figure, int) else str(figure))
     return shown
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End all processes as well."""
+    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -50,6 +58,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     console = Console()
+    signal.signal(signal.SIGTERM, _end)
     if MOSQUITTO is None:
         sys.exit("Mosquitto is not installed: apt install mosquitto")
     plan = Plan(options.commands, options.kills, options.rate, options.seed, options.limit)

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from outrider.controller.dispatch import value_of
 from outrider.controller.durable import Durable, DurableOutbox
+from outrider.device.invocation import has_forgotten
 from outrider.schema import Result, Status
 
 from . import controller, device, layout
@@ -33,6 +34,9 @@ RUNS = {
 class Account(Struct):
     """What came of it. `commands` are by what they were sent to, `statuses` one for each device that was asked.
 
+    The status `forgotten` is an `expired` that says that nothing is known: asked for too late, it may have run.
+
+    :ivar untold: the `forgotten` ones that had run.
     :ivar open: devices without a final status, `twice` and `wrong`: commands executed twice, answers that are not true.
     """
 
@@ -40,6 +44,7 @@ class Account(Struct):
     statuses: Counter[str] = field(default_factory=Counter[str])
     executions: int = 0
     repeated: int = 0
+    untold: list[str] = field(default_factory=list[str])
     open: list[str] = field(default_factory=list[str])
     twice: list[str] = field(default_factory=list[str])
     wrong: list[str] = field(default_factory=list[str])
@@ -96,8 +101,11 @@ def _judge(result: Account, requester: str, durable: Durable, executions: list[E
             result.statuses["none"] += 1
             result.open.append(f"{what} has no final status; it was executed {len(mine)} times")
             continue
-        result.statuses[answer.status] += 1
-        least, most = RUNS[answer.status]
+        forgotten = has_forgotten(answer)
+        result.statuses["forgotten" if forgotten else answer.status] += 1
+        least, most = (0, 1) if forgotten else RUNS[answer.status]
+        if forgotten and mine:
+            result.untold.append(what)
         if len(mine) > 1 and not idempotent:
             result.twice.append(f"{what} was executed {len(mine)} times")
         elif len(mine) < least or (len(mine) > most and not (idempotent and most)):

@@ -18,6 +18,7 @@ from msgspec import json
 from outrider.controller import Fleet
 from outrider.controller.accounting import outcomes_of
 from outrider.controller.dispatch import Dispatch
+from outrider.controller.durable import Brief
 from outrider.schema import BrokerUnreachable, OutriderError, UnknownTarget
 
 from . import layout
@@ -26,7 +27,13 @@ WINDOW: Final = 100
 """Commands on their way at the same time, per controller."""
 
 WAIT: Final = 20.0
-"""Seconds to wait for final answers before a command is set aside; it is gone on with at the end."""
+"""Seconds to wait for final answers at first; what is open then is asked for until it is not."""
+
+ASK_AGAIN: Final = 2.0
+"""Seconds between two rounds of asking."""
+
+AT_ONCE: Final = 20
+"""Commands asked for at the same time."""
 
 EXPIRES: Final = 60.0
 SHORT: Final = 2.0
@@ -81,8 +88,13 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             for dispatch in self._fleet.resume(wait=WAIT):
                 tasks.create_task(_to_its_end(dispatch))
+            asking = tasks.create_task(self._ask_now_and_then())
             await self._send(lambda follow: tasks.create_task(follow))
-        await self._settle()
+            asking.cancel()
+        while unfinished := self._unfinished():
+            print(f"{len(unfinished)} open", flush=True)
+            await self._ask(unfinished)
+            await asyncio.sleep(0.5)
 
     async def _send(self, start: Callable[[Coroutine[object, object, None]], object]) -> None:
         already = len(read(self._sent))
@@ -115,21 +127,33 @@ class Controller:
         finally:
             self._window.release()
 
-    async def _settle(self) -> None:
-        """What is open still is asked for, as somebody would with `outrider results ID`."""
-        assert self._fleet.outbox is not None
-        few = asyncio.Semaphore(20)
+    async def _ask_now_and_then(self) -> None:
+        """Ask for what nobody waits for any more, as somebody would with `outrider results ID`.
+
+        In time: a device forgets a command some 30 s after that has expired.
+        """
+        while True:
+            await asyncio.sleep(ASK_AGAIN)
+            before = time.time() - WAIT - ASK_AGAIN
+            await self._ask([brief for brief in self._unfinished() if brief.issued < before])
+
+    async def _ask(self, briefs: list[Brief]) -> None:
+        few = asyncio.Semaphore(AT_ONCE)
 
         async def ask(id: str) -> None:
             async with few:
-                await outcomes_of(self._fleet, id, wait=5.0)
+                try:
+                    await outcomes_of(self._fleet, id, wait=5.0)
+                except (BrokerUnreachable, TimeoutError):
+                    print(f"not asked for {id}: the broker is away", flush=True)
 
-        while unfinished := self._fleet.outbox.unfinished(self._fleet.place):
-            print(f"{len(unfinished)} open", flush=True)
-            async with asyncio.TaskGroup() as tasks:
-                for brief in unfinished:
-                    tasks.create_task(ask(brief.id))
-            await asyncio.sleep(0.5)
+        async with asyncio.TaskGroup() as tasks:
+            for brief in briefs:
+                tasks.create_task(ask(brief.id))
+
+    def _unfinished(self) -> list[Brief]:
+        assert self._fleet.outbox is not None
+        return self._fleet.outbox.unfinished(self._fleet.place)
 
 
 async def _to_its_end(dispatch: Dispatch) -> None:

@@ -12,8 +12,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from outrider.device import Reply
+from outrider.device.invocation import has_forgotten
 from outrider.device.journal import CLOCK_TOLERANCE
-from outrider.schema import Error, LocalError, Progress, Result, Status
+from outrider.schema import UNKNOWN, Error, LocalError, Progress, Result, Status
 
 from .course import is_there
 from .durable import Durable
@@ -51,7 +52,7 @@ async def outcomes_of(
     sent_to = [device for device in durable.open if durable.devices[device].sending is not None]
     if sent_to:
         record = fleet.outbox.resume(id)
-        known = await _ask(fleet, id, sent_to)
+        known = await _ask(fleet, durable, sent_to)
         for device in sent_to:
             if (result := known.outcomes.get(device)) is not None:
                 if result.status.final:
@@ -78,11 +79,15 @@ async def outcomes_of(
     return Findings(id, outcomes, open_ones, {}, (), untold)
 
 
-async def _ask(fleet: Fleet, id: str, devices: list[str]) -> Findings:
-    """What the broker and the devices know of it."""
+async def _ask(fleet: Fleet, durable: Durable, devices: list[str]) -> Findings:
+    """What the broker and the devices know of it; not that a device which had accepted it has forgotten it."""
     seen = [device for device in devices if device in fleet.roster.states]
-    found = await results_of(fleet, id, ",".join(seen) if 0 < len(seen) <= NAMED else None)
-    outcomes = {device: result for device, result in found.outcomes.items() if device in devices}
+    found = await results_of(fleet, durable.id, ",".join(seen) if 0 < len(seen) <= NAMED else None)
+    outcomes = {
+        device: result
+        for device, result in found.outcomes.items()
+        if device in devices and not (durable.devices[device].accepted and has_forgotten(result))
+    }
     running = {device: job for device, job in found.running.items() if device in devices}
     return replace(found, outcomes=outcomes, running=running)
 
@@ -96,7 +101,9 @@ def _with(durable: Durable, device: str, result: Result) -> Durable:
 def _unknown_there(durable: Durable, device: str, result: Result, asked_at: float) -> Result:
     """The outcome for a device that was asked and knows nothing of the command.
 
-    Once nobody may start it any more, that is what the device itself would say to the command: `expired`.
+    Once nobody may start it any more, that is what the device itself would say to the command: `expired`, and like it
+    not knowing whether it ran, since its journal keeps a command no longer than that. Where it is known to have taken
+    it, `interrupted`.
     """
     standing = durable.devices[device]
     expires = standing.sending.expires if standing.sending is not None else durable.expires
@@ -104,9 +111,11 @@ def _unknown_there(durable: Durable, device: str, result: Result, asked_at: floa
         return result
     if standing.accepted:
         words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
-        return replace(result, status=Status.RUNNING, error=Error("", words))
-    words = "not taken before it expired; the device knows nothing of it"
-    return replace(result, status=Status.EXPIRED, error=Error("", words), finished=asked_at)
+        return replace(result, status=Status.INTERRUPTED, error=Error("", words), finished=asked_at)
+    words = (
+        "it has expired and the device knows nothing of it; had it run, its answer was lost and nobody asked in time"
+    )
+    return replace(result, status=Status.EXPIRED, error=Error("", words, {UNKNOWN: True}), finished=asked_at)
 
 
 def _check_place(durable: Durable, fleet: Fleet) -> None:

@@ -1,8 +1,8 @@
 """What a device has received, started, finished and delivered: the memory that keeps a command from running twice.
 
 The key is (requester, behalf, id); the same key with another content is another command under a used id. Entries
-leave only after `expires` plus the clock tolerance, and the greatest `expires` so dropped is kept: an unknown id at or
-below it is `expired`, whatever the clock says.
+leave only after `expires` plus the clock tolerance, later where there is room, and the greatest `expires` so dropped is
+kept: an unknown id at or below it is `expired`, whatever the clock says.
 
 What is noted takes effect at once, for whoever asks this journal, and is kept for good by the next `commit`.
 """

@@ -15,20 +15,36 @@ MAX_ENTRIES = 100_000
 MAX_BYTES = 64 * 1024 * 1024
 """Bytes of results that a journal keeps at most."""
 
+LINGER = 600.0
+"""Seconds for which a command that may be forgotten is remembered all the same, where there is room.
+
+Its answer may have been lost with the broker, and its requester may ask for it only when broker and device are back.
+"""
+
+ROOM = 0.1
+"""Share of its size up to which a journal has room for those."""
+
 
 class MemoryJournal:
     """A journal that lasts as long as the process. A restarted device forgets what it ran, and may run it again.
 
     :param max_entries: commands it keeps, `max_bytes`: bytes of their values; beyond either it is `full`.
     :param tolerance: seconds that clocks may differ.
+    :param linger: seconds for which it remembers more than it must, as long as a tenth of its size is enough for all.
     """
 
     def __init__(
-        self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES, tolerance: float = CLOCK_TOLERANCE
+        self,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        max_bytes: int = MAX_BYTES,
+        tolerance: float = CLOCK_TOLERANCE,
+        linger: float = LINGER,
     ) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.tolerance = tolerance
+        self.linger = linger
         self.dropped_until = 0.0
         self.forgotten_before = 0.0
         self._bytes = 0
@@ -85,7 +101,7 @@ class MemoryJournal:
     def prune(self, now: float) -> None:
         """See `Journal`. One that still runs, or whose answer the broker has not, stays and is looked at again."""
         staying: list[tuple[float, Key]] = []
-        while self._by_expiry and self._by_expiry[0][0] + self.tolerance < now:
+        while self._by_expiry and self._by_expiry[0][0] + self.tolerance + self._lingers() < now:
             _, key = heapq.heappop(self._by_expiry)
             entry = self._entries.get(key)
             if entry is None:  # withdrawn
@@ -121,6 +137,11 @@ class MemoryJournal:
 
     def close(self) -> None:
         """See `Journal`: there is nothing to do."""
+
+    def _lingers(self) -> float:
+        """Seconds for which what may leave stays."""
+        room = len(self._entries) < self.max_entries * ROOM and self._bytes < self.max_bytes * ROOM
+        return self.linger if room else 0.0
 
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.key]

@@ -9,7 +9,7 @@ from outrider.schema import Command, Encoding, JournalError, Result, encode
 
 from .journal import CLOCK_TOLERANCE, Entry, Key, Stage
 from .journal_file import JournalFile
-from .memory_journal import MAX_BYTES, MAX_ENTRIES, MemoryJournal
+from .memory_journal import LINGER, MAX_BYTES, MAX_ENTRIES, MemoryJournal
 
 T = TypeVar("T")
 
@@ -23,6 +23,7 @@ class SqliteJournal(MemoryJournal):
     :param device: whose journal it is: its id, with the prefix before it where the file is shared among prefixes.
     :param max_entries: commands it keeps, `max_bytes`: bytes of their values; beyond either it is `full`.
     :param tolerance: seconds that clocks may differ.
+    :param linger: seconds for which it remembers more than it must, where there is room.
     :raises JournalError: the file cannot be read.
     """
 
@@ -34,8 +35,9 @@ class SqliteJournal(MemoryJournal):
         max_entries: int = MAX_ENTRIES,
         max_bytes: int = MAX_BYTES,
         tolerance: float = CLOCK_TOLERANCE,
+        linger: float = LINGER,
     ) -> None:
-        super().__init__(max_entries=max_entries, max_bytes=max_bytes, tolerance=tolerance)
+        super().__init__(max_entries=max_entries, max_bytes=max_bytes, tolerance=tolerance, linger=linger)
         self._file = file
         self._device = device
         self._new: dict[Entry, None] = {}
