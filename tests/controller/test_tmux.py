@@ -18,6 +18,10 @@ from tests.processes import Processes, script
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed: apt install tmux")
 
 
+_INHERITED = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "TMUX")}
+"""The environment without the size of another terminal, which pytest's workers tell."""
+
+
 class Window:
     """A tmux server of its own with one window."""
 
@@ -28,7 +32,7 @@ class Window:
         process = await asyncio.create_subprocess_exec(
             *("tmux", "-S", str(self._socket), "-f", "/dev/null", *words),
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+            env={**_INHERITED, "LC_ALL": "C.UTF-8", **environment},
         )
         output, _ = await process.communicate()
         assert process.returncode == 0, words
