@@ -64,6 +64,8 @@ class Terminal:
 
     def __init__(self, process: "subprocess.Popen[bytes]", master: int, columns: int, lines: int) -> None:
         self.process = process
+        self.echoed = False
+        """Whether the terminal was seen to echo keys when it had something to read; to be set back by who asks."""
         self.screen = _Screen(columns, lines, master)
         self._master = master
         self._stream = pyte.ByteStream(self.screen)
@@ -83,8 +85,7 @@ class Terminal:
     @property
     def as_found(self) -> bool:
         """Whether the terminal is as a shell wants it: keys are echoed, lines are edited, the cursor is seen."""
-        modes: int = termios.tcgetattr(self._master)[3]
-        return bool(modes & termios.ECHO and modes & termios.ICANON) and not self.screen.cursor.hidden
+        return self._echoes and not self.screen.cursor.hidden
 
     def type(self, text: str) -> None:
         """Type this."""
@@ -111,8 +112,14 @@ class Terminal:
             await self._change(deadline, "the program still runs")
         return await asyncio.to_thread(self.process.wait, 5)
 
+    @property
+    def _echoes(self) -> bool:
+        modes: int = termios.tcgetattr(self._master)[3]
+        return bool(modes & termios.ECHO and modes & termios.ICANON)
+
     def read(self) -> None:
         """Take what the program has written. The event loop calls it."""
+        self.echoed |= self._echoes
         try:
             data = os.read(self._master, 65536)
         except OSError:  # on Linux the end of a terminal whose last user is gone

@@ -294,3 +294,16 @@ async def test_jobs_and_errors_of_questions_come_beside_what_is_typed(open_repl:
         await terminal.wait_for_line("outrider> pi")
         terminal.type(CTRL_U + "cancel 1" + ENTER)
         await terminal.wait_for(r"^\[1\] lamp-1  cancelled")
+
+
+async def test_terminal_echoes_no_key_while_answers_are_printed(open_repl: Open) -> None:
+    async with open_repl() as terminal:
+        await terminal.wait_for_line("outrider> ?")
+        terminal.echoed = False
+        for tag in range(1, 21):
+            terminal.type("send all ping" + ENTER)
+            await terminal.wait_for(rf"^\[{tag}\] \d+ targets?: ")
+        assert not terminal.echoed
+        terminal.type("exit" + ENTER)
+        assert await terminal.wait() == 0
+        assert terminal.echoed

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Final
 
 from platformdirs import user_state_path
@@ -27,6 +28,7 @@ from outrider.schema import OutriderError, State
 
 from .completion import LineCompleter
 from .hints import Lines, hint
+from .keyboard import Keyboard, keys_kept
 from .options import open_fleet
 from .sent import Question, Sent
 from .session import Session
@@ -89,6 +91,10 @@ class Prompt:
         :raises BrokerUnreachable: there is none at the start; one that is lost later is awaited.
         """
         fleet = open_fleet(broker, prefix, requester, on_connect=self._connected, on_disconnect=self._disconnected)
+        with keys_kept() as keyboard:
+            return await self._converse(fleet, keyboard)
+
+    async def _converse(self, fleet: Fleet, keyboard: Keyboard) -> int:
         async with fleet, asyncio.TaskGroup() as tasks:
             session = Session(
                 fleet,
@@ -97,7 +103,7 @@ class Prompt:
                 tagged=True,
                 wait=self._wait,
                 changed=self._changed,
-                confirm=self._confirm,
+                confirm=partial(self._confirm, keyboard),
                 watch=self._watch,
             )
             self._session = session
@@ -109,6 +115,7 @@ class Prompt:
                 history=_history(),
                 enable_history_search=True,
                 style=_STYLE,
+                input=keyboard,
             )
             self._prompt.app.min_redraw_interval = REDRAW
             self._prompt.app.before_render += self._lay_out
@@ -170,10 +177,10 @@ class Prompt:
             for each in held:
                 self._show(each)
 
-    async def _confirm(self, question: str) -> bool:
+    async def _confirm(self, keyboard: Keyboard, question: str) -> bool:
         words, _, last = question.rpartition("\n")  # a prompt of several lines would not fold those before the last
         self._notice(words, "yellow")
-        return await _yes(last)
+        return await _yes(last, keyboard)
 
     def _show(self, shown: RenderableType) -> None:
         if self._held is not None:
@@ -280,7 +287,7 @@ def _ignored(event: KeyPressEvent) -> None:
     """Any other key."""
 
 
-async def _yes(question: str) -> bool:
+async def _yes(question: str, keyboard: Keyboard) -> bool:
     """Ask, and wait for y; everything else that ends a question is a no."""
     bindings = KeyBindings()
 
@@ -290,7 +297,7 @@ async def _yes(question: str) -> bool:
     for key in ("y", "Y", "n", "N", "enter", "escape", "c-d"):
         bindings.add(key, eager=True)(answer)
     bindings.add("<any>")(_ignored)
-    asking: PromptSession[str] = PromptSession(key_bindings=bindings)
+    asking: PromptSession[str] = PromptSession(key_bindings=bindings, input=keyboard)
     try:
         return await asking.prompt_async(question, handle_sigint=False) in ("y", "Y")
     except (KeyboardInterrupt, EOFError):
