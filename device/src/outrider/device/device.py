@@ -11,7 +11,9 @@ from outrider.schema import Topics
 
 from .address import Address
 from .definition import Definition
+from .emitting import Emits
 from .endpoint import Endpoint
+from .events import Events, not_served
 from .journal import Journal
 from .journal_file import JournalFile, default_path
 from .sqlite_journal import SqliteJournal
@@ -20,7 +22,7 @@ from .watchdog import watch_loop
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
 
-class Device(Definition):
+class Device(Definition, Emits):
     """A device: typed functions as commands, served on any MQTT broker.
 
     ::
@@ -76,6 +78,13 @@ class Device(Definition):
             name = f"{prefix}/{self.id}" if prefix else self.id
             with contextlib.closing(SqliteJournal(file, name, tolerance=self.clock_tolerance)) as journal:
                 yield journal
+
+    def telling(self) -> Events:
+        """See `Emits`."""
+        endpoint = self._endpoint  # this may be another thread
+        if endpoint is None:
+            raise not_served(self.id)
+        return endpoint.events
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

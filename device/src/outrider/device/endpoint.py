@@ -32,6 +32,7 @@ from .answers import OUTBOX, Answers
 from .builtin import READING, RESERVED, Controls, Stats
 from .connection import Connection, Message, Subscription
 from .definition import Definition
+from .events import Events
 from .executor import Answer, Executor
 from .journal import Journal
 from .lifecycle import Lifecycle
@@ -88,6 +89,7 @@ class Endpoint:
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._give,
+            telling=lambda: self.events,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
@@ -132,6 +134,17 @@ class Endpoint:
             on_connect=self._connected,
         )
         self._answers = Answers(self._connection, self.topics, definition.id, self._journal, self._dropped)
+        self.events = Events(
+            definition.id,
+            self.topics,
+            journal,
+            publish=self._connection.publish,
+            connected=lambda: self._connection.connected,
+            clock=clock,
+            dropped=self._dropped,
+            max_waiting=definition.max_events,
+            max_size=definition.max_size,
+        )
 
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.
@@ -140,7 +153,7 @@ class Endpoint:
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         self._executor.recover()
-        async with self._connection, asyncio.TaskGroup() as tasks:
+        async with self.events, self._connection, asyncio.TaskGroup() as tasks:
             subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
             await self._ended.wait()
             subscribing.cancel()
@@ -265,6 +278,7 @@ class Endpoint:
         self._presence.publish(self._lifecycle.status)
         self._presence.publish_about()
         self._answers.repeat()
+        self.events.send()
 
     def _status_changed(self, status: str) -> None:
         self._presence.changed()
@@ -293,6 +307,8 @@ class Endpoint:
             jobs=len(self._executor.running()),
             ended=dict(self._executor.counts),
             dropped=dict(self._dropped),
+            events_waiting=self.events.waiting,
+            events_sent=self.events.sent,
         )
 
 

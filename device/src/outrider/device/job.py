@@ -9,6 +9,11 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from outrider.schema import NotServed
+
+from .emitting import Emits
+from .events import Events
+
 T = TypeVar("T")
 
 TRACK_INTERVAL = 0.1
@@ -32,10 +37,11 @@ Report = Callable[[float | None, str | None], None]
 Output = Callable[[Literal["stdout", "stderr"], str], None]
 
 
-class Job:
+class Job(Emits):
     """One execution of a command. A function asks for it with a parameter annotated `Job`.
 
-    The same methods serve `async def` and plain `def` functions; they may be called from any thread.
+    The same methods serve `async def` and plain `def` functions, but for `emit`, which a plain one spells
+    `emit_blocking`; they may be called from any thread.
 
     :ivar id: the command's id.
     :ivar command: the command's name.
@@ -43,13 +49,24 @@ class Job:
     :ivar behalf: for whom the requester asked, empty if for itself.
     """
 
-    def __init__(self, id: str, command: str, requester: str, behalf: str, report: Report, output: Output) -> None:
+    def __init__(
+        self,
+        id: str,
+        command: str,
+        requester: str,
+        behalf: str,
+        report: Report,
+        output: Output,
+        *,
+        telling: Callable[[], Events] | None = None,
+    ) -> None:
         self.id = id
         self.command = command
         self.requester = requester
         self.behalf = behalf
         self._report = report
         self._output = output
+        self._telling = telling
         self._cancelled = False
 
     @property
@@ -64,6 +81,12 @@ class Job:
     def cancel(self) -> None:
         """Make `cancelled` true. The device calls it; a function rather raises or returns."""
         self._cancelled = True
+
+    def telling(self) -> Events:
+        """See `Emits`."""
+        if self._telling is None:
+            raise NotServed(f"{self.command} runs without a device that is served, so nobody would keep an event")
+        return self._telling()
 
     def check(self) -> None:
         """Raise `asyncio.CancelledError` if this job should end."""
