@@ -9,7 +9,7 @@ from rich.console import Console
 
 from outrider.controller.broker import BrokerKind, BrokerNotInstalled, find_mosquitto, start_broker
 
-from . import ping, report
+from . import events, ping, report
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -25,9 +25,13 @@ async def measure(console: Console, rounds: int, share: float) -> list[report.Li
         async with start_broker() as broker:
             console.print(f"Measuring on the {broker.kind} broker, {rounds} rounds of each, interleaved.")
             lines = await ping.measure(broker.address, rounds, share)
+            lines += await events.measure(broker.address, rounds, share)
             return lines if broker.kind is BrokerKind.MOSQUITTO else [replace(line, goal=None) for line in lines]
     except BrokerNotInstalled as error:
-        return [report.Line(load.name, ping.UNIT, goal=load.goal, why=str(error)) for load in ping.LOADS]
+        return [
+            *(report.Line(load.name, ping.UNIT, goal=load.goal, why=str(error)) for load in ping.LOADS),
+            *(report.Line(load.name, events.UNIT, why=str(error)) for load in events.LOADS),
+        ]
 
 
 def main() -> None:

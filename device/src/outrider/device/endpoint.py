@@ -194,6 +194,8 @@ class Endpoint:
                 Subscription(self.topics.state(device.id)),
             )
         except LocalError as error:
+            if self._ended.is_set():  # by `crash`, which ends the connection
+                return
             self._failure = error
             self._keeps_status = True
             self._ended.set()
