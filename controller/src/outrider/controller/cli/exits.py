@@ -18,7 +18,7 @@ from outrider.schema import (
     SubscribeRefused,
 )
 
-from .terminal import OutputClosed
+from .terminal import OutputLost
 
 T = TypeVar("T")
 
@@ -70,16 +70,27 @@ def run(work: Coroutine[object, object, T], *, interrupted: Callable[[], object]
         code = INTERRUPTED
     except Interrupted as ended:
         code = ended.code
-    except OutputClosed:
+    except OutputLost:
         interrupted()
         raise
     interrupted()
     raise typer.Exit(code)
 
 
+def end_once_at_lost_output() -> None:
+    """Have the running event loop say nothing of tasks that `OutputLost` ended: it ends the loop anyway."""
+    asyncio.get_running_loop().set_exception_handler(_unless_output_is_lost)
+
+
+def _unless_output_is_lost(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    if not isinstance(context.get("exception"), OutputLost):
+        loop.default_exception_handler(context)
+
+
 async def _until_a_signal(work: Coroutine[object, object, T]) -> T:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     came: list[signal.Signals] = []
+    end_once_at_lost_output()
 
     def end(number: signal.Signals) -> None:
         came.append(number)

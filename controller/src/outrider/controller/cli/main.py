@@ -30,7 +30,7 @@ from .send import SendCommand, send
 from .shells import SCRIPTS, VARIABLE, Shell, current_shell, install
 from .simulate import simulate
 from .tab import answer
-from .terminal import write_any_text
+from .terminal import guard_output
 from .watch import watch
 
 
@@ -130,7 +130,7 @@ def main() -> None:
     logging.getLogger("outrider").addHandler(logging.NullHandler())
     if shell := os.environ.get(VARIABLE):
         _complete(shell)
-    write_any_text()
+    guard_output()
     try:
         app()
     except OutriderError as error:
