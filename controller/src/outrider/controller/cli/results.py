@@ -134,22 +134,19 @@ async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool)
 async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float | None) -> bool:
     async with fleet:
         findings = None
-        if target is None and fleet.outbox is not None:
-            with waiting(f"waiting for {id}") as heard:
-                findings = await outcomes_of(fleet, id, wait=wait, heard=heard)
-        durable = findings is not None
-        if findings is None and wait is not None:
-            with waiting(f"waiting for {id}") as heard:
-                findings = await results_of(fleet, id, target, wait=wait, heard=heard)
-        elif findings is None:
-            findings = await results_of(fleet, id, target)
+        with waiting(f"waiting for {id}", form) as shown:
+            if target is None and fleet.outbox is not None:
+                findings = await outcomes_of(fleet, id, wait=wait, heard=shown.heard, asking=shown.asking)
+            durable = findings is not None
+            if findings is None:
+                findings = await results_of(fleet, id, target, wait=wait or 0.0, heard=shown.heard, asking=shown.asking)
     match form:
         case Form.NDJSON:
             print_lines(plain_outcome(findings, device) for device in findings.outcomes)
         case Form.JSON:
             results_console().print(json_text(document(findings)), soft_wrap=True)
         case _:
-            print_outcomes(findings)
+            print_outcomes(findings, shown.printed)
     say_untold(findings.untold)
     say_away(findings.away)
     if not findings.outcomes and id in fleet.roster.states:
