@@ -182,6 +182,13 @@ class Dispatch:
         """The devices that the command was sent to and whose final answer has not come."""
         return tuple(self._invocation.missing)
 
+    @property
+    def is_with_broker(self) -> bool:
+        """Whether the broker has it for some device, as far as it has acknowledged it."""
+        invocation = self._invocation
+        devices = [device for device in self.targets.devices if invocation.addressed(device)]
+        return any(map(invocation.acknowledged, devices))
+
     async def sent(self) -> None:
         """Return when the broker has what was sent so far, or refused it. Nobody has to wait for the answers then.
 

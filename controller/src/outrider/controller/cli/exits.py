@@ -1,6 +1,7 @@
 """How the program ends: exit codes, and which error leads to which."""
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar
@@ -31,6 +32,11 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 """There is no broker to talk to, or it does not let this requester in."""
 
+_ABSENT: Final = re.compile(
+    r"at (localhost|127(\.\d+){3}|\[::1\]):(?P<port>\d+): nothing listens there .*\(mqtt://[^,]*\)$"
+)
+"""Words for a broker of this machine that is not there, and that `outrider broker` could be."""
+
 INTERRUPTED: Final = 128 + signal.SIGINT
 """Ctrl-C, as shells count it; other signals likewise, and a closed standard output as SIGPIPE."""
 
@@ -54,6 +60,14 @@ def exit_code(error: OutriderError) -> int:
             return USAGE
         case _:
             return NOT_DONE
+
+
+def advice(error: OutriderError) -> str:
+    """What more this command line can do about an error; empty where nothing."""
+    if isinstance(error, BrokerUnreachable) and (absent := _ABSENT.search(str(error))):
+        port = "" if absent["port"] == "1883" else f" --port {absent['port']}"
+        return f"To try things out, start one: outrider broker{port}"
+    return ""
 
 
 def run(work: Coroutine[object, object, T], *, interrupted: Callable[[], object] = lambda: None) -> T:

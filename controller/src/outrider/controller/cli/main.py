@@ -19,7 +19,7 @@ from .broker import broker
 from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
-from .exits import USAGE, exit_code
+from .exits import USAGE, advice, exit_code
 from .faults import faults
 from .forget import forget
 from .jobs import jobs
@@ -136,6 +136,8 @@ def main() -> None:
     except OutriderError as error:
         words = printable(str(error), keep="\n")
         messages_console().print(Text.assemble(("error: ", "bold red"), words))
+        if more := advice(error):
+            messages_console().print(Text(more, style="dim"))
         sys.exit(exit_code(error))
 
 
