@@ -176,7 +176,7 @@ async def test_devices_that_are_away_are_said_to_be(bench: Bench, cli: Cli, conn
         assert (cancelled.code, cancelled.output) == (1, "")
         unknown = await cli("results", "c9")
         assert unknown.code == 2
-        assert "or it waits for a device that is away" in unknown.errors
+        assert "gone-1, gone-2 may know of it when back; else it is mistyped" in unknown.errors
 
 
 async def test_what_devices_say_cannot_act_on_the_terminal(bench: Bench, cli: Cli, connect: Connect) -> None:
@@ -238,9 +238,11 @@ async def test_an_empty_fleet_has_nothing_and_says_so(cli: Cli) -> None:
 async def test_no_broker_exits_with_3(cli: Cli, words: list[str]) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        ended = await cli(*words, "--broker", f"mqtt://127.0.0.1:{held.getsockname()[1]}")
+        port = held.getsockname()[1]
+        ended = await cli(*words, "--broker", f"mqtt://127.0.0.1:{port}")
     assert (ended.code, ended.output) == (3, "")
     assert ended.errors.startswith("error: ")
+    assert ended.errors.endswith(f"To try things out, start one: outrider broker --port {port}\n")
 
 
 def rendered(table: Table, width: int) -> list[str]:

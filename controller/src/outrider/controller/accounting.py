@@ -17,7 +17,7 @@ from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import UNKNOWN, Error, LocalError, Progress, Result, Status
 
 from .course import is_there
-from .durable import Durable
+from .durable import Durable, DurableOutbox, Place
 from .fleet import Fleet
 from .results import Asking, Findings, check_id, results_of
 
@@ -52,7 +52,7 @@ async def outcomes_of(
     durable = None if fleet.outbox is None else fleet.outbox.find(check_id(id))
     if fleet.outbox is None or durable is None:
         return None
-    _check_place(durable, fleet)
+    _check_place(durable, fleet.place)
     known: Findings | None = None
     asked_at = time.time()
     sent_to = [device for device in durable.open if durable.devices[device].sending is not None]
@@ -83,6 +83,22 @@ async def outcomes_of(
     running = {} if known is None else known.running
     open_ones = {device: job for device, job in running.items() if not outcomes[device].status.final}
     return Findings(id, outcomes, open_ones, {}, (), untold)
+
+
+def settled(outbox: DurableOutbox, id: str, place: Place) -> Findings | None:
+    """A command's outcomes where the outbox has one of each device, so that neither broker nor devices need be asked.
+
+    :returns: None where it has not, or does not have the command.
+    :raises InvalidName: no command can have this id.
+    :raises NotHere: it was sent as another requester, or elsewhere.
+    :raises OutboxUnusable: the outbox cannot be read.
+    """
+    durable = outbox.find(check_id(id))
+    if durable is None or durable.open:
+        return None
+    _check_place(durable, place)
+    outcomes = {device: each.outcome for device, each in sorted(durable.devices.items()) if each.outcome is not None}
+    return Findings(id, outcomes, {}, {}, (), {})
 
 
 async def _ask(fleet: Fleet, durable: Durable, devices: list[str], asking: Asking | None) -> Findings:
@@ -124,13 +140,13 @@ def _unknown_there(durable: Durable, device: str, result: Result, asked_at: floa
     return replace(result, status=Status.EXPIRED, error=Error("", words, {UNKNOWN: True}), finished=asked_at)
 
 
-def _check_place(durable: Durable, fleet: Fleet) -> None:
+def _check_place(durable: Durable, here: Place) -> None:
     place = durable.place
-    if place.requester != fleet.place.requester:
+    if place.requester != here.requester:
         raise NotHere(
-            f"{durable.id} was sent as {place.requester}, not as {fleet.requester}: add --as {place.requester}"
+            f"{durable.id} was sent as {place.requester}, not as {here.requester}: add --as {place.requester}"
         )
-    if place.prefix != fleet.place.prefix:
+    if place.prefix != here.prefix:
         raise NotHere(f"{durable.id} was sent under the prefix {place.prefix!r}: add --prefix {place.prefix!r}")
-    if place.broker != fleet.place.broker:
+    if place.broker != here.broker:
         raise NotHere(f"{durable.id} was sent through the broker at {place.broker}: name it with --broker")

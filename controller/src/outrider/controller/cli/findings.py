@@ -219,10 +219,10 @@ def nothing_known(findings: Findings, requester: str) -> NothingKnown:
         )
         advice = f"; add --as {printable(job.requester)}" if job.requester and not job.behalf else ""
         return NothingKnown(f"{findings.id} runs on {device} for {whose}, not for {who}{advice}")
+    away = f"{named(findings.away)} may know of it when back; else it is " if findings.away else ""
     return NothingKnown(
-        f"nothing is known of {findings.id} that {who} sent: mistyped, or sent as somebody else (--as NAME), or "
-        f"forgotten (a device remembers it for 30 s after its expiry and its end, and of ping the last result only)"
-        f"{', or it waits for a device that is away' if findings.away else ''}"
+        f"nothing is known of {findings.id} that {who} sent: {away}mistyped, or sent as somebody else (--as NAME), or "
+        "forgotten (a device remembers it for 30 s after its expiry and its end, and of ping the last result only)"
     )
 
 
