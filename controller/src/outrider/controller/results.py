@@ -435,7 +435,7 @@ class _Inquiry:
         def asking(devices: frozenset[str]) -> None:
             self._silent[question] = devices
             if self._asking is not None:
-                self._asking(frozenset().union(*self._silent.values()))
+                self._asking(frozenset(device for silent in self._silent.values() for device in silent))
 
         return asking
 

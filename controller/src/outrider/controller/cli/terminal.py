@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -34,17 +34,21 @@ def guard_output() -> None:
     error it goes on.
     """
     codecs.register_error("escape-as-json", _escape_unwritable)
-    for name, kind in (("stdout", _Output), ("stderr", _Guarded)):
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
-            guarded = kind(
-                stream.buffer,
-                encoding=stream.encoding,
-                errors="escape-as-json",
-                line_buffering=stream.line_buffering,
-                write_through=stream.write_through,
-            )
-            setattr(sys, name, guarded)
+    sys.stdout = _guarded(sys.stdout, _Output)
+    sys.stderr = _guarded(sys.stderr, _Guarded)
+
+
+def _guarded(stream: TextIO, kind: "type[_Guarded]") -> TextIO:
+    whole = stream
+    if not isinstance(stream, io.TextIOWrapper):  # there is none, or something of a test's
+        return whole
+    return kind(
+        whole.buffer,
+        encoding=stream.encoding,
+        errors="escape-as-json",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _escape_unwritable(error: UnicodeError) -> tuple[str, int]:
