@@ -1,6 +1,7 @@
 """One command to many devices: rollouts, samples, who is away, cancelling, typed outcomes."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,11 +9,14 @@ import pytest
 from msgspec import Struct, ValidationError
 
 from outrider.controller import Dispatch, Fleet, Outcome
+from outrider.controller.faults import FaultProxy, Hold
 from outrider.controller.plan import Plan, Share
 from outrider.device import Device, Job
 from outrider.schema import CommandFailed, LocalError, NoAnswer, NoMember, Result, Status, UnknownTarget
 from tests.brokers import BrokerUnderTest
+from tests.controller.test_results import claim
 from tests.peers import Connect, Peer
+from tests.processes import until
 
 
 class Reading(Struct):
@@ -397,3 +401,53 @@ class TestPool:
                     break
             else:
                 raise AssertionError("it was never picked")
+
+
+async def test_an_answer_that_comes_while_the_wait_ends_is_told(bench: Bench, connect: Connect) -> None:
+    """Only a device that is lost is missing, so nothing is waited for but the broker's word; then it answers."""
+    peer = await connect(Peer(bench.broker.address))
+    await claim(peer, bench.prefix, "gone-1", "lost")
+    await peer.subscribe(f"{bench.prefix}/devices/gone-1/cmd/#")
+    async with (
+        FaultProxy(bench.broker.address) as proxy,
+        Fleet(proxy.address, requester="tester", prefix=bench.prefix) as fleet,
+    ):
+        proxy.add(Hold(packet="PUBACK", direction="to_client"))
+        dispatch = fleet.dispatch("gone-1", "work", [])
+        telling = asyncio.create_task(told(dispatch))
+        await peer.wait_for_topic(f"{bench.prefix}/devices/gone-1/cmd/tester")
+        await answer(peer, bench.prefix, "gone-1", dispatch.id)
+        await until(lambda: not dispatch.missing)
+        assert not telling.done()
+        proxy.release()
+        assert await telling == [("gone-1", Status.DONE)]
+
+
+async def test_an_answer_that_comes_while_another_outcome_is_taken_is_told_late(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await claim(peer, bench.prefix, "gone-1", "lost")
+    async with Fleet(bench.broker.address, requester="tester", prefix=bench.prefix) as fleet:
+        dispatch = fleet.dispatch("gone-1", "work", [], wait=math.inf)
+        async for _, message in dispatch:
+            assert isinstance(message, Result)
+            assert message.status is Status.QUEUED
+            await answer(peer, bench.prefix, "gone-1", dispatch.id)
+            await until(lambda: not dispatch.missing)
+        async with asyncio.timeout(10):
+            late = [
+                (device, message.status) async for device, message in dispatch.late() if isinstance(message, Result)
+            ]
+        assert late == [("gone-1", Status.DONE)]
+        assert dispatch.outcomes["gone-1"].status is Status.DONE
+
+
+async def told(dispatch: Dispatch) -> list[tuple[str, Status]]:
+    """The outcomes that were told, in order."""
+    async with asyncio.timeout(20):
+        return [(device, message.status) async for device, message in dispatch if isinstance(message, Result)]
+
+
+async def answer(peer: Peer, prefix: str, device: str, id: str) -> None:
+    """Answer in the name of a device that does not exist."""
+    result = {"id": id, "device": device, "command": "work", "status": "done", "finished": 5}
+    await peer.publish(f"{prefix}/devices/{device}/result/tester", result)

@@ -10,11 +10,12 @@ import pytest
 
 from outrider.controller import Dispatch, Fleet
 from outrider.controller.accounting import NotHere, outcomes_of
+from outrider.controller.broker import BrokerProcess
 from outrider.controller.durable import KEPT, KEPT_OPEN, DurableOutbox, OutboxUnusable, Place
 from outrider.controller.plan import Plan
 from outrider.device import Device, Job, Pace
 from outrider.schema import BrokerUnreachable, Result, Status
-from tests.brokers import BrokerUnderTest
+from tests.brokers import BrokerUnderTest, started
 from tests.controller.test_cli import Ended
 from tests.peers import Connect, Peer
 from tests.processes import Processes, Spawned, script, until
@@ -136,6 +137,25 @@ async def test_sender_killed_after_it_published_is_accounted_for_by_another_proc
         assert sorted(bench.ran) == ["lamp-1", "lamp-2"]
         again = await bench.cli("results", id)
         assert (again.code, again.output.count("done")) == (0, 3)
+
+
+async def test_results_are_told_without_a_broker_as_far_as_they_are_written_down(
+    restartable_broker: BrokerProcess, spawn: Processes, tmp_path: Path
+) -> None:
+    bench = Bench(started(restartable_broker), "", spawn, tmp_path)
+    async with bench.serving("lamp-1"):
+        bench.go_on.set()
+        assert (await bench.cli("send", "lamp-1", "work", "--durable")).code == 0
+        id = (await bench.cli("results")).output.splitlines()[1].split()[0]
+        bench.go_on.clear()
+        waiting = (await bench.cli("send", "lamp-1", "work", "--durable", "--no-wait")).output.strip()
+        await restartable_broker.stop()
+        alone = await bench.cli("results", id)
+        assert (alone.code, alone.output.split()[:3], alone.errors) == (0, ["lamp-1", "done", "lamp-1"], "")
+        listed = await bench.cli("results")
+        assert listed.code == 3
+        assert f"not ended: {waiting} work to lamp-1 (0 of 1 device ended, good for" in listed.errors
+        assert (await bench.cli("results", waiting)).code == 3
 
 
 async def test_sender_killed_before_it_published_is_made_up_for_by_another_process(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from outrider.schema import About, CommandAbout, CommandSpec, Encoding
 
 from .executor import Executor
 from .job import Job, RunningJob
+from .journal import Usage
 from .lifecycle import Lifecycle
 from .threads import run_in_daemon_thread
 
@@ -37,7 +38,7 @@ class Stats(Struct, frozen=True):
     `uptime` is in seconds, `clock` the device's Unix time. `clock_ahead` is by how many seconds it is ahead of the
     clocks of who asks, below 0 where it is behind, null while too few have asked to tell. `protocol` is the MQTT
     version (5, or 4 for 3.1.1). `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what
-    was not answered, by reason.
+    was not answered, by reason. `journal_error` is why the journal cannot be written, null while it can.
     """
 
     uptime: float
@@ -48,6 +49,8 @@ class Stats(Struct, frozen=True):
     jobs: int
     ended: dict[str, int]
     dropped: dict[str, int]
+    journal: Usage
+    journal_error: str | None
 
 
 class Controls:

@@ -107,7 +107,7 @@ class Executor:
         self._beginning: list[asyncio.Future[None]] = []
         self._finished: dict[Entry, Answer] = {}
         self._committing: asyncio.Handle | None = None
-        self._unwritten = False
+        self._unwritten = ""
 
     # What comes in
 
@@ -195,13 +195,18 @@ class Executor:
         except JournalError as error:
             if not self._unwritten:
                 logger.error("%s takes no commands: %s", self._device, error)  # noqa: TRY400  # the words say it
-            self._unwritten = True
+            self._unwritten = str(error)
             self._commit_in(RETRY)
             return error
         if self._unwritten:
             logger.warning("%s takes commands again: its journal can be written", self._device)
-        self._unwritten = False
+        self._unwritten = ""
         return None
+
+    @property
+    def journal_error(self) -> str | None:
+        """Why the journal cannot be written, so that no commands are taken; None while it can."""
+        return self._unwritten or None
 
     def _commit_in(self, seconds: float) -> None:
         if self._committing is None:

@@ -274,9 +274,10 @@ class FaultProxy:
                         break
                     await self.log.change()
         except TimeoutError:
+            last = "".join(f"\n  {event}" for event in list(self.log)[-10:])
             raise NotSeen(
                 f"{count} {action} of {_shown(match)} expected within {timeout:g} s, {len(found)} seen. "
-                "The last events:\n" + "\n".join(f"  {event}" for event in list(self.log)[-10:])
+                f"{f'The last events:{last}' if last else f'No client has come to {self.address}.'}"
             ) from None
         return found
 
