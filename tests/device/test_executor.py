@@ -11,7 +11,8 @@ from msgspec import UNSET, Raw
 
 from outrider.device import Job, MemoryJournal, calculate, ping
 from outrider.device.admission import Registration
-from outrider.device.executor import Answer, Executor
+from outrider.device.builtin import REMEMBERED
+from outrider.device.executor import MOST_REVOKED, Answer, Executor
 from outrider.schema import Code, Command, CommandSpec, Encoding, Progress, Result, Status, encode
 
 
@@ -34,6 +35,7 @@ class Bench:
         for function in functions:
             spec = CommandSpec(function, injectable=(Job,))
             commands[spec.name] = Registration(spec, function, max_parallel=max_parallel)
+        self.commands = commands
         self.executor = Executor(
             "lamp-1",
             groups=frozenset(),
@@ -355,6 +357,63 @@ async def test_cancel_ends_ones_own_job_only() -> None:
     assert bench.executor.cancel(mine, "a1")
     assert (await bench.result()).status is Status.CANCELLED
     assert not bench.executor.cancel(mine, "a1")
+
+
+async def test_command_that_comes_after_its_own_cancel_does_not_run() -> None:
+    ran: list[str] = []
+
+    async def note(job: Job) -> None:
+        ran.append(job.requester)
+
+    bench = Bench(note)
+    assert not bench.executor.cancel(owned_by("me"), "a1")
+    bench.send("note", requester="you")
+    bench.send("note")
+    bench.send("note")
+    await bench.wait(lambda: len(bench.results) == 3)
+    assert [result.status for result in bench.results if result.error] == [Status.CANCELLED] * 2
+    await bench.wait(lambda: ran)
+    assert ran == ["you"]
+
+
+async def test_cancel_of_what_never_comes_is_forgotten() -> None:
+    async def note() -> None: ...
+
+    bench = Bench(note)
+    bench.executor.cancel(owned_by("me"), "a1")
+    bench.now += 301
+    for number in range(MOST_REVOKED + 1):
+        bench.executor.cancel(owned_by("me"), f"b{number}")
+    for id in ("a1", "b0", "b1"):
+        bench.send("note", id=id)
+    assert [(await bench.result(id)).status for id in ("a1", "b0", "b1")] == [
+        Status.DONE,
+        Status.DONE,
+        Status.CANCELLED,
+    ]
+
+
+async def test_journal_is_not_full_of_cancels_that_are_good_for_a_week() -> None:
+    def cancel(id: str) -> bool:
+        return False
+
+    async def note() -> None: ...
+
+    bench = Bench(note)
+    bench.commands["cancel"] = Registration.of_control(cancel, idempotent=False, remembered=REMEMBERED["cancel"])
+    week = bench.now + 7 * 86400
+    for number in range(100):
+        bench.send("cancel", "x", id=f"c{number}", expires=week)
+    for answer in bench.answers:
+        assert answer.entry is not None
+        bench.journal.delivered(answer.entry)
+    bench.now += 1000
+    bench.send("note", expires=bench.now + 30)
+    assert (await bench.result()).status is Status.DONE
+    assert len(bench.journal) == 1
+    assert bench.journal.dropped_until == 0
+    bench.send("cancel", "x", id="c0", expires=week)
+    assert (await bench.result("c0")).status is Status.DONE
 
 
 async def test_plain_function_sees_cancel_at_its_next_step() -> None:
