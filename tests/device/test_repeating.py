@@ -7,8 +7,21 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from outrider.device import Address, Connection, Device, Invocation, Invoker, Message, Pace, Reply
-from outrider.schema import UNKNOWN, Encoding, Error, NoAnswer, Progress, PublishRefused, Result, Status, Topics, encode
+from outrider.device import Address, Connection, Device, Invocation, Invoker, ManualClock, Message, Pace, Reply
+from outrider.schema import (
+    UNKNOWN,
+    Command,
+    Decoder,
+    Encoding,
+    Error,
+    NoAnswer,
+    Progress,
+    PublishRefused,
+    Result,
+    Status,
+    Topics,
+    encode,
+)
 from tests.brokers import BrokerUnderTest
 from tests.device.scripted import Kind, Packet, Wire, encoded, scripted
 from tests.peers import Connect, Peer, Received
@@ -248,6 +261,53 @@ async def test_repeat_of_a_command_that_ran_does_not_run_it_again(broker: Broker
     await serving
     assert stats.status is Status.DONE
     assert ran == [40]
+
+
+async def test_silent_device_is_asked_without_starting_it_after_it_expired(
+    broker: BrokerUnderTest, prefix: str, lamp: Lamp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.device.repeats.OVER", 1.0)
+    await lamp.subscribe()
+    asker = Asker(broker.address, prefix)
+    async with asker.open() as invoker:
+        invocation = invoker.prepare("dim", [40])
+        invoker.send(invocation, ["lamp-1"], expires_in=1.0)
+        first = await lamp.command(1)
+        async with asyncio.timeout(10):
+            while lamp.copies()[-1].json()["expires"] != 0:
+                await lamp.command(len(lamp.copies()) + 1)
+        question = lamp.copies()[-1].json()
+        assert question["issued"] >= first.json()["expires"] + 1
+        assert {**question, "issued": 0, "expires": 0} == {**first.json(), "issued": 0, "expires": 0}
+        await lamp.end(first)  # its answer of before, which was lost
+        assert await ended(invocation) == {"lamp-1": Status.DONE}
+
+
+@pytest.mark.parametrize("behind", [0.0, 3600.0])
+async def test_device_that_never_got_an_expired_command_says_so_whatever_its_clock(
+    broker: BrokerUnderTest, prefix: str, behind: float
+) -> None:
+    ran: list[int] = []
+    device = Device("lamp-1", initial="ready")
+
+    @device.command
+    async def dim(level: int) -> None:
+        ran.append(level)
+
+    asker = Asker(broker.address, prefix)
+    clock = ManualClock(time.time() - behind)
+    serving = asyncio.create_task(device.serve(broker.address, prefix=prefix, clock=clock))
+    async with asker.open() as invoker:
+        assert (await invoker.call("lamp-1", "ping")).status is Status.DONE
+        expires = time.time() - 100
+        payload = b'{"id":"a1","command":"dim","args":[40],"from":"asker","issued":%f,"expires":%f}'
+        command = Decoder(Command).decode(payload % (expires - 30, expires))[0]
+        invocation = invoker.resume(command)
+        invoker.send_again(invocation, ["lamp-1"], payload, expires)
+        assert await ended(invocation) == {"lamp-1": Status.EXPIRED}
+    device.stop()
+    await serving
+    assert ran == []
 
 
 async def subscriptions(wire: Wire) -> None:
