@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from outrider.device import Invocation
+from outrider.device.invocation import has_forgotten
 from outrider.schema import Code, Result, State, Status
 
 from .targets import no_member
@@ -156,7 +157,6 @@ class AnyOf:
         self._chance = chance
         self._tried: list[str] = []
         self._since = 0.0
-        self._late = False
         self._next = self._pick()
         if self._next is None:
             raise no_member(pool, states)
@@ -181,8 +181,6 @@ class AnyOf:
 
     def finished(self, result: Result, now: float) -> bool:
         """An answer is the outcome unless it says that the command did not start there and another member is ready."""
-        if now >= self._patience.taken_by:
-            self._late = True
         if self._is_outcome(result):
             return True
         if result.device == self._tried[-1]:
@@ -225,8 +223,8 @@ class AnyOf:
         match result.status:
             case Status.REJECTED:
                 return result.error is None or result.error.code not in TRIED_ELSEWHERE
-            case Status.EXPIRED:  # after that time it may have run, and have been forgotten
-                return self._late and not self._idempotent
+            case Status.EXPIRED:  # one that knows nothing of it may have run it, and have forgotten that
+                return has_forgotten(result) and not self._idempotent
             case Status.INTERRUPTED:
                 return not self._idempotent
             case _:
