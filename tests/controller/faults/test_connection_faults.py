@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -254,12 +255,13 @@ async def test_other_ways_to_a_broker_are_relayed(tmp_path: Path, prefix: str, s
 @pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
 def test_faults_of_packets_are_refused_where_packets_do_not_show(scheme: str) -> None:
     proxy = FaultProxy(f"{scheme}://127.0.0.1")
-    for act in (
+    acts: tuple[Callable[[], object], ...] = (
         lambda: proxy.add(Drop(packet="PUBACK")),
         lambda: proxy.do(Drop(packet="PUBACK")),
         lambda: proxy.cut("lamp-1"),
         lambda: proxy.half_open(client="lamp-1"),
-    ):
+    )
+    for act in acts:
         with pytest.raises(InvalidFault, match=f"do not show over {scheme}://"):
             act()
     assert list(proxy.rules) == []
