@@ -50,7 +50,7 @@ class Connection:
     - `will` is asked anew before each connect, to each of several hosts.
     - `session_expiry`: seconds for which the broker keeps the session while this side is away; 0 begins a clean one
       each time. MQTT 3.1.1 knows only clean, and kept for as long as the broker likes.
-    - `keepalive`: seconds without traffic after which the connection is probed.
+    - `keepalive`: seconds without traffic after which the connection is probed, unless the address says how many.
     - `window`: how many publishes may be unacknowledged at once, fewer where the broker says so. `max_queued`: how many
       may wait beyond that.
     - `connect_timeout`: seconds for opening a connection, and again for the broker's answer.
@@ -81,6 +81,7 @@ class Connection:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         prepare(address)
+        keepalive = address.keepalive or keepalive
         self.address: Final = address
         self.client_id: Final = client_id
         self._receive = receive
@@ -92,7 +93,15 @@ class Connection:
         self._where = _named(address)
         self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
         self._opener = Opener(
-            Settings(address, client_id, session_expiry, keepalive, max_packet_size, connect_timeout, tls),
+            Settings(
+                address,
+                client_id,
+                session_expiry,
+                address.keepalive or keepalive,
+                max_packet_size,
+                connect_timeout,
+                tls,
+            ),
             Handlers(self._take, self._outbox.acknowledged, self._send_queued),
         )
         self._link: Link | None = None
