@@ -499,7 +499,7 @@ async def test_close_interrupts_what_will_not_stop() -> None:
 
 async def test_thousand_jobs_are_all_cancelled_within_a_second() -> None:
     took: list[float] = []
-    while min(took, default=1.0) >= 1.0 and len(took) < 5:  # others on this machine can only make it longer
+    while min(took, default=1.0) >= 0.5 and len(took) < 5:  # others on this machine can only make it longer
         bench = Bench(forever, max_jobs=1000)
         for n in range(1000):
             bench.send("forever", id=f"a{n}")
@@ -511,7 +511,7 @@ async def test_thousand_jobs_are_all_cancelled_within_a_second() -> None:
         assert await bench.executor.close(10)
         took.append(time.monotonic() - began)
         assert [result.status for result in bench.results[1:]] == [Status.CANCELLED] * 1000
-    assert min(took) < 1.0
+    assert min(took) < 0.5  # the time that `terminate` gives
 
 
 async def test_result_of_an_earlier_command_is_for_its_owner_only() -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from outrider.device import Address, Connection, Device, Invocation, Invoker, ManualClock, Message, Pace, Reply
+from outrider.device import Address, Connection, Device, Invocation, Invoker, ManualClock, Message, Pace
 from outrider.schema import (
     UNKNOWN,
     Command,
@@ -197,23 +197,25 @@ async def test_device_that_is_away_is_asked_when_it_returns(broker: BrokerUnderT
         assert await ended(invocation) == {"lamp-1": Status.DONE}
 
 
-async def test_expired_is_not_believed_of_a_device_that_has_forgotten_what_it_accepted(
-    broker: BrokerUnderTest, prefix: str, lamp: Lamp
+@pytest.mark.parametrize("how", ["call", "invoke"])
+async def test_device_that_has_forgotten_what_it_accepted_is_taken_for_interrupted(
+    broker: BrokerUnderTest, prefix: str, lamp: Lamp, how: str
 ) -> None:
     await lamp.subscribe()
     asker = Asker(broker.address, prefix)
-    async with asker.open() as invoker:
-        invocation = invoker.invoke(["lamp-1"], "dim")
+    async with asker.open() as invoker, asyncio.TaskGroup() as tasks:
+        invocation = invoker.invoke(["lamp-1"], "dim") if how == "invoke" else None
+        call = None if invocation else tasks.create_task(invoker.call("lamp-1", "dim"))
         await lamp.accept(await lamp.command(1))
         await lamp.end(await lamp.command(2), Status.EXPIRED, unknown=True)
-        told: list[Reply | None] = []
-        async with asyncio.timeout(5):
-            while not invocation.forgotten:
-                told.append(await invocation.next(1.0))
-        assert list(invocation.missing) == ["lamp-1"]
-        told.append(await invocation.next(1.5))  # time for two more copies
-        assert not any(isinstance(reply.message, Result) for reply in told if reply)
-        assert len(lamp.copies()) == 2
+        if invocation is not None:
+            assert await ended(invocation) == {"lamp-1": Status.INTERRUPTED}
+        result = invocation.results["lamp-1"] if invocation else await call if call else None
+        assert result is not None
+        assert result.status is Status.INTERRUPTED
+        assert result.error is not None
+        assert result.error.details == {UNKNOWN: True}
+        assert "knows nothing of it any more" in result.error.message
 
 
 async def test_expired_is_believed_of_a_device_that_has_accepted_and_not_started_it(

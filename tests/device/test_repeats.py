@@ -185,7 +185,7 @@ def test_reconnect_asks_all_that_are_missing_spread_over_time() -> None:
 Event = tuple[str, str, float]
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["settle", "accept", "end", "return", "reconnect", "hear", "forget", "leave", "look"]),
+        st.sampled_from(["settle", "accept", "end", "return", "reconnect", "hear", "leave", "look"]),
         st.sampled_from(DEVICES),
         st.floats(0.0, 20.0),
     ),
@@ -232,8 +232,6 @@ class Told:
                 self.repeats.reconnected(self.now)
             case "hear":
                 self.repeats.heard(self.now)
-            case "forget":
-                self.repeats.forgotten(device)
             case _:
                 self.look()
 

@@ -113,12 +113,6 @@ class Repeats:
         """Note that a device's final answer is here, or that the broker never took the command for it."""
         self._asked.pop(device, None)
 
-    def forgotten(self, device: str) -> None:
-        """Note that a device which had accepted it knows nothing of it any more: only its return is an occasion."""
-        asked = self._asked.get(device)
-        if asked is not None:
-            asked.due = math.inf
-
     def returned(self, devices: Collection[str], now: float) -> None:
         """Note that these devices are there with a new session: what they were sent before may be lost."""
         mine = devices if len(devices) < len(self._asked) else self._asked
