@@ -125,5 +125,5 @@ def _check_place(durable: Durable, fleet: Fleet) -> None:
         )
     if place.prefix != fleet.place.prefix:
         raise NotHere(f"{durable.id} was sent under the prefix {place.prefix!r}: add --prefix {place.prefix!r}")
-    if place.broker != fleet.place.broker:
+    if not place.same_broker(fleet.place):
         raise NotHere(f"{durable.id} was sent through the broker at {place.broker}: name it with --broker")
