@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from outrider.device import Address, Connection, Device, Invocation, Invoker, ManualClock, Message, Pace
+from outrider.device.invocation import MOST_REPLIES, Reply
 from outrider.schema import (
     UNKNOWN,
     Command,
@@ -17,6 +18,7 @@ from outrider.schema import (
     NoAnswer,
     Progress,
     PublishRefused,
+    QueueFull,
     Result,
     Status,
     Topics,
@@ -375,6 +377,46 @@ async def test_nothing_is_repeated_that_the_broker_has_not_acknowledged() -> Non
             invocation = invoker.invoke(["lamp-1"], "dim")
             await asyncio.wait_for(silent.wait(), 10)
             assert await invocation.next(1.0) is None
+
+
+async def test_more_commands_than_may_wait_are_refused_before_anything_is_sent_or_written_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outrider.device.backlog.MOST_PENDING", 2)
+    monkeypatch.setattr("outrider.device.backlog.MOST_HELD", 3)
+    asker = Asker("mqtt://127.0.0.1:1")
+    written: list[Sequence[str]] = []
+
+    def write_down(devices: Sequence[str], payload: bytes, expires: float) -> None:
+        written.append(devices)
+
+    invoker = asker.invoker
+    first = invoker.invoke([f"lamp-{n}" for n in range(4)], "dim")  # two in the connection, two wait
+    refused = invoker.prepare("dim")
+    with pytest.raises(QueueFull, match="2 commands wait to be sent to the broker"):
+        invoker.send(refused, ["lamp-1", "lamp-2"], before=write_down)
+    assert (refused.devices, written) == ((), [])
+    invoker.send(refused, ["lamp-1"], before=write_down)
+    assert (refused.devices, written) == (("lamp-1",), [("lamp-1",)])
+    assert len(first.missing) == 4
+
+
+async def test_progress_that_nobody_reads_is_left_out_and_outcomes_are_not() -> None:
+    invocation = Invocation("a1", Command(id="a1", command="dim"))
+    sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    invocation.address(["lamp-1", "lamp-2"], sent)
+    for seq in range(2 * MOST_REPLIES):
+        invocation.take(Reply("lamp-1", Progress(id="a1", device="lamp-1", seq=seq, fraction=0.5)))
+        invocation.wake()
+    for device in ("lamp-1", "lamp-2", "lamp-2"):
+        invocation.take(Reply(device, Result(id="a1", device=device, command="dim", status=Status.DONE)))
+    read: list[Reply] = []
+    while reply := await invocation.next(0):
+        read.append(reply)
+    assert len(read) == MOST_REPLIES + 2
+    assert [reply.device for reply in read if isinstance(reply.message, Result)] == ["lamp-1", "lamp-2"]
+    assert invocation.left_out == MOST_REPLIES + 1
+    sent.cancel()
 
 
 async def test_more_commands_than_the_connection_queues_are_held_back_and_all_arrive(

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Callable, Iterable, KeysView, Sequence
 from random import random
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from outrider.schema import UNKNOWN, Command, Error, LocalError, Progress, Result, Status
 
 from .repeats import PACE, Pace, Repeats
+
+MOST_REPLIES: Final = 10_000
+"""Answers that wait to be read above which progress, and what is said twice, is left out: `seq` shows the gap."""
 
 
 class Reply(NamedTuple):
@@ -63,6 +66,7 @@ class Invocation:
     :ivar results: final answers by device, of addressed devices only.
     :ivar accepted: devices that have taken the command and not ended it.
     :ivar refused: devices whose command the broker would not take, and why.
+    :ivar left_out: answers that nobody read in time, and that are no outcomes.
     :param message: the command, without the times that each sending of it sets.
     :param clock: monotonic seconds.
     """
@@ -82,6 +86,7 @@ class Invocation:
         self.results: dict[str, Result] = {}
         self.accepted: set[str] = set()
         self.refused: dict[str, BaseException] = {}
+        self.left_out = 0
         self._clock = clock
         self._repeats = Repeats(chance, pace)
         self._missing: dict[str, None] = {}
@@ -146,6 +151,7 @@ class Invocation:
     def take(self, reply: Reply) -> None:
         """Note an answer. The invoker calls it."""
         device, message = reply
+        outcome = device in self._missing and isinstance(message, Result)
         if device in self._missing:
             now = self._clock()
             if isinstance(message, Progress):
@@ -156,7 +162,10 @@ class Invocation:
                 if device not in self.accepted:
                     self._repeats.heard(now)
                 self._end(device, message)
-        self._replies.put_nowait(reply)
+        if outcome or self._replies.qsize() < MOST_REPLIES:
+            self._replies.put_nowait(reply)
+        else:
+            self.left_out += 1
 
     def waits_for(self, device: str) -> bool:
         """Whether this device was addressed and has not given its final answer."""
@@ -172,7 +181,8 @@ class Invocation:
 
     def wake(self) -> None:
         """Make `next` return None, so that whoever waits looks again at what else it waits for."""
-        self._replies.put_nowait(None)
+        if self._replies.empty():  # else nobody waits
+            self._replies.put_nowait(None)
 
     async def next(self, wait: float) -> Reply | None:
         """The next answer, also of a device that was not addressed; None after `wait` seconds or `wake`.

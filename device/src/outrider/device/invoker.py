@@ -172,10 +172,12 @@ class Invoker:
         :param before: called with the devices, the payload and when it expires (Unix seconds) before anything is
             sent; should it raise, nothing is.
         :raises MessageTooLarge: before anything is sent.
+        :raises QueueFull: a million commands wait for the broker already; nothing is sent.
         """
         good_for = min(expires_in, MAX_EXPIRY)
         payload, expires = self._payload(invocation.message, good_for)
         devices = tuple(dict.fromkeys(devices))
+        self._backlog.check(1 if group is not None else len(devices))
         if before is not None:
             before(devices, payload, expires)
         until = monotonic() + good_for
