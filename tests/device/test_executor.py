@@ -359,6 +359,24 @@ async def test_cancel_ends_ones_own_job_only() -> None:
     assert not bench.executor.cancel(mine, "a1")
 
 
+@pytest.mark.parametrize(("asked", "own"), [(0.05, 60.0), (60.0, 0.05)])
+async def test_shorter_timeout_of_caller_and_author_bounds_the_job(asked: float, own: float) -> None:
+    bench = Bench(forever)
+    bench.commands["forever"] = bench.commands["forever"]._replace(timeout=own)
+    bench.send("forever", timeout=asked)
+    assert (await bench.result()).status is Status.TIMED_OUT
+
+
+async def test_expired_says_how_far_the_clock_is_off_once_that_is_known() -> None:
+    bench = Bench(forever)
+    for _ in range(3):
+        bench.executor.skew.observe(bench.now - 3600, bench.now)
+    bench.send("forever", expires=bench.now - 3570)
+    expired = await bench.result()
+    assert expired.error is not None
+    assert "3600 s ahead of the clocks of who asks" in expired.error.message
+
+
 async def test_command_that_comes_after_its_own_cancel_does_not_run() -> None:
     ran: list[str] = []
 
