@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -312,6 +313,20 @@ async def test_device_that_never_got_an_expired_command_says_so_whatever_its_clo
     device.stop()
     await serving
     assert ran == []
+
+
+@pytest.mark.parametrize(("tolerance", "status"), [(30.0, Status.EXPIRED), (2000.0, Status.DONE)])
+async def test_clock_that_is_ahead_is_borne_within_the_devices_tolerance(
+    broker: BrokerUnderTest, prefix: str, tmp_path: Path, tolerance: float, status: Status
+) -> None:
+    device = Device("lamp-1", initial="ready", clock_tolerance=tolerance, journal=tmp_path / "journal.sqlite")
+    asker = Asker(broker.address, prefix)
+    clock = ManualClock(time.time() + 1000)
+    serving = asyncio.create_task(device.serve(broker.address, prefix=prefix, clock=clock))
+    async with asker.open() as invoker:
+        assert (await invoker.call("lamp-1", "ping", wait=15)).status is status
+    device.stop()
+    await serving
 
 
 async def subscriptions(wire: Wire) -> None:
