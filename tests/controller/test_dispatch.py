@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -9,10 +10,23 @@ import pytest
 from msgspec import Struct, ValidationError
 
 from outrider.controller import Dispatch, Fleet, Outcome
+from outrider.controller.course import AnyOf, Patience
 from outrider.controller.faults import FaultProxy, Hold
 from outrider.controller.plan import Plan, Share
-from outrider.device import Device, Job
-from outrider.schema import CommandFailed, LocalError, NoAnswer, NoMember, Result, Status, UnknownTarget
+from outrider.device import Device, Invocation, Job
+from outrider.schema import (
+    UNKNOWN,
+    Command,
+    CommandFailed,
+    Error,
+    LocalError,
+    NoAnswer,
+    NoMember,
+    Result,
+    State,
+    Status,
+    UnknownTarget,
+)
 from tests.brokers import BrokerUnderTest
 from tests.controller.test_results import claim
 from tests.peers import Connect, Peer
@@ -360,6 +374,31 @@ class TestPool:
         assert list(outcomes.values()) == [Status.REJECTED]
         assert len(dispatch.passed) == 2
         assert {*outcomes, *(each.device for each in dispatch.passed)} == {"lamp-0", "lamp-1", "lamp-2"}
+
+    @pytest.mark.parametrize(
+        ("unknown", "idempotent", "elsewhere"), [(True, False, False), (True, True, True), (False, False, True)]
+    )
+    async def test_another_member_is_asked_after_expired_only_where_the_first_cannot_have_run_it(
+        self, unknown: bool, idempotent: bool, elsewhere: bool
+    ) -> None:
+        states = {id: State(device=id, status="ready", session=1, since=0) for id in ("lamp-0", "lamp-1")}
+        invocation = Invocation("a1", Command(id="a1", command="work"))
+        patience = Patience(until=100.0, lost_too=True, taken_by=30.0)
+        course = AnyOf(
+            "words",
+            tuple(states),
+            invocation,
+            states,
+            patience,
+            load=lambda _: 0,
+            idempotent=idempotent,
+            chance=random.Random(0),
+        )
+        (first,) = course.step(0.0).send
+        error = Error("", "expired", {UNKNOWN: True} if unknown else None)
+        expired = Result(id="a1", device=first, command="work", status=Status.EXPIRED, error=error)
+        assert course.finished(expired, 1.0) == (not elsewhere)
+        assert len(course.step(1.0).send) == elsewhere
 
     async def test_a_pool_without_a_ready_member_says_so_and_nothing_is_sent(
         self, bench: Bench, connect: Connect

@@ -302,6 +302,27 @@ async def test_accepted_command_that_its_device_calls_expired_is_interrupted(ben
     assert findings.outcomes["lamp-1"].status is Status.INTERRUPTED
 
 
+@pytest.mark.parametrize(
+    ("sent", "asked", "same"),
+    [
+        ("localhost:1883", "127.0.0.1:1883", True),
+        ("[::1]:1883", "localhost:1883", True),
+        ("localhost:1883", "localhost:1884", False),
+        ("one:1883,two:1883", "two:1883", True),
+        ("one:1883,two:1883", "three:1883", False),
+        ("/run/mosquitto.sock", "/run/mosquitto.sock", True),
+        ("/run/mosquitto.sock", "/run/other.sock", False),
+    ],
+)
+def test_broker_is_known_by_any_of_its_hosts(tmp_path: Path, sent: str, asked: str, same: bool) -> None:
+    with DurableOutbox(tmp_path / "outbox.sqlite") as outbox:
+        record = outbox.begin("a1", Place(sent, "", "me"), ["lamp-1"], command="work", target="lamp-1")
+        record.sending(["lamp-1"], b"{}", 1.0)
+        assert [brief.id for brief in outbox.unfinished(Place(asked, "", "me"))] == ["a1"] * same
+        assert outbox.unfinished(Place(asked, "", "you")) == []
+        assert outbox.unfinished(Place(asked, "site", "me")) == []
+
+
 async def test_command_of_another_requester_or_broker_is_not_gone_on_with(bench: Bench) -> None:
     async with bench.fleet() as fleet:
         assert fleet.outbox is not None

@@ -17,6 +17,7 @@ from msgspec import Raw
 from outrider.device import Entry, JournalFile, Key, MemoryJournal, SqliteJournal, Stage
 from outrider.device import journal_file as files
 from outrider.device.journal import CLOCK_TOLERANCE
+from outrider.device.journal_file import Synchronous
 from outrider.schema import Command, Encoding, JournalError, Result, Status, encode
 
 
@@ -366,3 +367,10 @@ def test_finished_job_is_remembered_for_a_while_however_long_ago_it_expired() ->
     assert journal.find(job.key) is job
     journal.prune(5001.0 + CLOCK_TOLERANCE)
     assert journal.find(job.key) is None
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
+def test_commit_survives_what_was_chosen(path: Path, synchronous: Synchronous, level: int) -> None:
+    with contextlib.closing(JournalFile(path, synchronous=synchronous)) as file:
+        assert file.connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert file.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

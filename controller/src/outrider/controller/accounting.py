@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from outrider.device import Reply
-from outrider.device.invocation import has_forgotten
+from outrider.device.invocation import as_interrupted, has_forgotten
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import UNKNOWN, Error, LocalError, Progress, Result, Status
 
@@ -132,8 +132,7 @@ def _unknown_there(durable: Durable, device: str, result: Result, asked_at: floa
     if asked_at < expires + CLOCK_TOLERANCE:
         return result
     if standing.accepted:
-        words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
-        return replace(result, status=Status.INTERRUPTED, error=Error("", words), finished=asked_at)
+        return replace(as_interrupted(result), finished=asked_at)
     words = (
         "it has expired and the device knows nothing of it; had it run, its answer was lost and nobody asked in time"
     )
@@ -148,5 +147,5 @@ def _check_place(durable: Durable, here: Place) -> None:
         )
     if place.prefix != here.prefix:
         raise NotHere(f"{durable.id} was sent under the prefix {place.prefix!r}: add --prefix {place.prefix!r}")
-    if place.broker != here.broker:
+    if not place.same_broker(here):
         raise NotHere(f"{durable.id} was sent through the broker at {place.broker}: name it with --broker")

@@ -312,9 +312,6 @@ class Dispatch:
             if device in self._left_out:
                 return Status.OFFLINE, "", f"{where}: nothing was sent to it"
             return Status.CANCELLED, NOT_ADDRESSED, "never addressed: the command was not sent to it"
-        if device in invocation.forgotten:
-            words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
-            return Status.RUNNING, "", words
         if device in invocation.accepted:
             if where == "lost":
                 words = "it was running when the device was lost; whether it finished is not known"

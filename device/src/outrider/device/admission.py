@@ -17,7 +17,8 @@ class Registration(NamedTuple):
 
     `idempotent` ones may run again after a restart. `control` commands run in any state, at once. `inline` ones run at
     once too: they are outrider's own and never block. `timeout` is in seconds. `max_parallel` is how many may be
-    accepted and not finished at the same time.
+    accepted and not finished at the same time. `remembered` is for how many seconds the journal keeps it at most, where
+    a late repeat does no harm.
     """
 
     spec: CommandSpec
@@ -27,6 +28,7 @@ class Registration(NamedTuple):
     control: bool = False
     inline: bool = False
     max_parallel: int | None = None
+    remembered: float | None = None
 
     @property
     def journaled(self) -> bool:
@@ -34,9 +36,12 @@ class Registration(NamedTuple):
         return not (self.idempotent and self.inline)
 
     @classmethod
-    def of_control(cls, function: Callable[..., object], *, idempotent: bool) -> "Registration":
+    def of_control(
+        cls, function: Callable[..., object], *, idempotent: bool, remembered: float | None = None
+    ) -> "Registration":
         """A control command made of a method of `builtin.Controls`."""
-        return cls(CommandSpec(function, injectable=(Job,)), function, idempotent, control=True, inline=True)
+        spec = CommandSpec(function, injectable=(Job,))
+        return cls(spec, function, idempotent, control=True, inline=True, remembered=remembered)
 
 
 class Situation(NamedTuple):

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, json, msgpack, to_builtins
 from msgspec.structs import replace
 
 from outrider.schema import About, CommandAbout, CommandSpec, Encoding
+from outrider.schema.messages import DEFAULT_EXPIRY
 
 from .executor import Executor
 from .job import Job, RunningJob
@@ -24,6 +25,12 @@ RESERVED = ("start", "stop", "terminate", "cancel", "jobs", "result", "about", "
 
 READING = ("jobs", "result", "about", "stats")
 """Those of them that change nothing, so they are idempotent. A late duplicate of the others could undo a later one."""
+
+REMEMBERED = {"cancel": DEFAULT_EXPIRY}
+"""For how many seconds a journal keeps what is good for much longer and does no harm when it comes again.
+
+A cancel is good for seven days, as its command may be; a device that kept each for so long would be full of them.
+"""
 
 CALCULATE_REPORTS = 20
 """How many times `calculate` reports its progress at most."""

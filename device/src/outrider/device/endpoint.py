@@ -29,7 +29,7 @@ from outrider.schema import Command as CommandMessage
 from .address import Address
 from .admission import Registration
 from .answers import OUTBOX, Answers
-from .builtin import READING, RESERVED, Controls, Stats
+from .builtin import READING, REMEMBERED, RESERVED, Controls, Stats
 from .connection import Connection, Message, Subscription
 from .definition import Definition
 from .executor import Answer, Executor
@@ -96,7 +96,10 @@ class Endpoint:
         )
         controls = Controls(self._lifecycle, self._executor, lambda: about, self._stats)
         registrations |= {
-            name: Registration.of_control(getattr(controls, name), idempotent=name in READING) for name in RESERVED
+            name: Registration.of_control(
+                getattr(controls, name), idempotent=name in READING, remembered=REMEMBERED.get(name)
+            )
+            for name in RESERVED
         }
         about = About(
             versions={

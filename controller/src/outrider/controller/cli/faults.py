@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from outrider.controller.faults import Event, FaultProxy, Rule, Step, play, read_line, read_script
+from outrider.controller.faults.commands import check_visible
 from outrider.controller.settings import load
 from outrider.device import run_in_daemon_thread
 from outrider.schema import LocalError
@@ -84,6 +85,8 @@ def faults(
     steps = read_script(_text(script)) if script is not None else ()
     shown = _Show(json=json, verbose=verbose)
     proxy = FaultProxy(settings.broker, port=listen, host=host, seed=seed, kept=KEPT, told=shown.event)
+    for step in steps:
+        check_visible(step.command, proxy.broker)
     run(_run(proxy, steps, seed, shown, typed=not from_input))
 
 
