@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from outrider.device import Invocation
+from outrider.device.invocation import has_forgotten
 from outrider.schema import Code, Result, State, Status
 
 from .targets import no_member
@@ -72,7 +73,7 @@ class Patience(NamedTuple):
 
     def covers(self, device: str, invocation: Invocation, states: States, now: float) -> bool:
         """Whether this device's answer is still worth waiting for."""
-        if device not in invocation.missing or device in invocation.forgotten or now >= self.until:
+        if device not in invocation.missing or now >= self.until:
             return False
         return self.lost_too or (is_there(device, states) and (now < self.taken_by or device in invocation.accepted))
 
@@ -222,8 +223,8 @@ class AnyOf:
         match result.status:
             case Status.REJECTED:
                 return result.error is None or result.error.code not in TRIED_ELSEWHERE
-            case Status.EXPIRED:
-                return False
+            case Status.EXPIRED:  # one that knows nothing of it may have run it, and have forgotten that
+                return has_forgotten(result) and not self._idempotent
             case Status.INTERRUPTED:
                 return not self._idempotent
             case _:

@@ -20,6 +20,7 @@ from .findings import (
     say,
     say_away,
     say_untold,
+    waiting,
 )
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet
 from .output import json_text, results_console
@@ -47,7 +48,8 @@ def jobs(
 
 async def _jobs(fleet: Fleet, target: str | None, form: Form) -> bool:
     async with fleet:
-        found = await jobs_on(fleet, target)
+        with waiting("asking for jobs", form) as shown:
+            found = await jobs_on(fleet, target, asking=shown.asking)
     lines = [plain_job(each) for each in found.running]
     match form:
         case Form.NDJSON:

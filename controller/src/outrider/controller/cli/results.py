@@ -1,14 +1,16 @@
 """`outrider results`: what became of commands that were sent before."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from outrider.controller import Fleet
-from outrider.controller.accounting import outcomes_of
+from outrider.controller.accounting import outcomes_of, settled
 from outrider.controller.durable import DurableOutbox, OutboxUnusable, default_path
-from outrider.controller.results import check_id, last_results, results_of
+from outrider.controller.results import Findings, check_id, last_results, results_of
+from outrider.schema import BrokerUnreachable
 
 from .exits import NOT_DONE, run
 from .findings import (
@@ -92,9 +94,19 @@ def results(
         raise typer.BadParameter("--wait waits for one command: give its ID as well")
     if id is not None and everyone:
         raise typer.BadParameter("--everyone goes without an ID; results of another requester: --as NAME")
-    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected, outbox=_outbox())
+    path = _outbox()
+    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected, outbox=path)
     if id is None:
-        run(_last(fleet, target, form, everyone=everyone))
+        try:
+            run(_last(fleet, target, form, everyone=everyone))
+        except BrokerUnreachable:
+            if path is not None and form is Form.TEXT:
+                with DurableOutbox(path) as outbox:
+                    say_unfinished(outbox.unfinished())
+            raise
+    elif target is None and path is not None and (known := _settled(path, id, fleet)) is not None:
+        if not _show(known, form):
+            raise typer.Exit(NOT_DONE)
     elif not run(_of(fleet, check_id(id), target, form, wait)):
         raise typer.Exit(NOT_DONE)
 
@@ -110,6 +122,12 @@ def _outbox() -> Path | None:
         say(str(error), "yellow")
         return None
     return path
+
+
+def _settled(path: Path, id: str, fleet: Fleet) -> Findings | None:
+    """What the outbox alone knows, where that is all."""
+    with DurableOutbox(path) as outbox:
+        return settled(outbox, id, fleet.place)
 
 
 async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool) -> None:
@@ -134,22 +152,13 @@ async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool)
 async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float | None) -> bool:
     async with fleet:
         findings = None
-        if target is None and fleet.outbox is not None:
-            with waiting(f"waiting for {id}") as heard:
-                findings = await outcomes_of(fleet, id, wait=wait, heard=heard)
-        durable = findings is not None
-        if findings is None and wait is not None:
-            with waiting(f"waiting for {id}") as heard:
-                findings = await results_of(fleet, id, target, wait=wait, heard=heard)
-        elif findings is None:
-            findings = await results_of(fleet, id, target)
-    match form:
-        case Form.NDJSON:
-            print_lines(plain_outcome(findings, device) for device in findings.outcomes)
-        case Form.JSON:
-            results_console().print(json_text(document(findings)), soft_wrap=True)
-        case _:
-            print_outcomes(findings)
+        with waiting(f"waiting for {id}", form) as shown:
+            if target is None and fleet.outbox is not None:
+                findings = await outcomes_of(fleet, id, wait=wait, heard=shown.heard, asking=shown.asking)
+            durable = findings is not None
+            if findings is None:
+                findings = await results_of(fleet, id, target, wait=wait or 0.0, heard=shown.heard, asking=shown.asking)
+    _show(findings, form, shown.printed)
     say_untold(findings.untold)
     say_away(findings.away)
     if not findings.outcomes and id in fleet.roster.states:
@@ -158,4 +167,16 @@ async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float
         raise nothing_known(findings, fleet.requester)
     if form is Form.TEXT and (findings.running or (durable and not findings.ended)):
         say(f"to wait for it: outrider results {id} --wait 5m; to cancel it: outrider cancel {id}")
+    return findings.done
+
+
+def _show(findings: Findings, form: Form, besides: Collection[str] = ()) -> bool:
+    """Print the outcomes, `besides` those that were printed before; whether all is done."""
+    match form:
+        case Form.NDJSON:
+            print_lines(plain_outcome(findings, device) for device in findings.outcomes)
+        case Form.JSON:
+            results_console().print(json_text(document(findings)), soft_wrap=True)
+        case _:
+            print_outcomes(findings, besides)
     return findings.done
