@@ -166,6 +166,7 @@ def test_public_names_of_the_package() -> None:
             "Stats",
             "Subscription",
             "Track",
+            "Usage",
             "Will",
             "calculate",
             "common_commands",
