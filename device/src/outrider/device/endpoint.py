@@ -30,6 +30,7 @@ from .address import Address
 from .admission import Registration
 from .answers import OUTBOX, Answers
 from .builtin import READING, RESERVED, Controls, Stats
+from .caller import Caller
 from .connection import Connection, Message, Subscription
 from .definition import Definition
 from .executor import Answer, Executor
@@ -44,6 +45,9 @@ GRACE = 0.5
 
 CATCHING_UP = 5.0
 """Seconds after a connect in which commands may come that had to wait for it."""
+
+HEARD = (Kind.STATE, Kind.POOL, Kind.RESULT, Kind.PROGRESS)
+"""What comes beside commands: its own state, and what it needs to call others."""
 
 SESSION_EXPIRY = 7 * 86400
 """Seconds the broker keeps commands for a device that is away."""
@@ -78,6 +82,7 @@ class Endpoint:
         self._ended = asyncio.Event()
         self._keeps_status = False
         self._failure: LocalError | None = None
+        self._caller: Caller | None = None
         self._lifecycle = Lifecycle(self._journal.status() or definition.initial, self._status_changed)
         registrations = dict(definition.commands)
         self._executor = Executor(
@@ -88,6 +93,7 @@ class Endpoint:
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._give,
+            asking=lambda: self.caller,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
@@ -133,6 +139,15 @@ class Endpoint:
         )
         self._answers = Answers(self._connection, self.topics, definition.id, self._journal, self._dropped)
 
+    @property
+    def caller(self) -> Caller:
+        """The device as a requester; made when it is first needed, for most devices call nobody."""
+        if self._caller is None:
+            self._caller = Caller(self._connection, self.topics, self._device.id, clock=self._clock)
+            if self._connection.ended:
+                self._caller.close()
+        return self._caller
+
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.
 
@@ -146,6 +161,8 @@ class Endpoint:
             subscribing.cancel()
             stopped = await self._executor.close(GRACE)
             self._presence.close()
+            if self._caller is not None:
+                self._caller.close()
             if self._keeps_status:
                 self._presence.changed()
             if self._connection.connected:
@@ -200,9 +217,11 @@ class Endpoint:
         topic = self._parse(message.topic)
         if topic is not None and topic.kind is Kind.CMD:
             self._command(topic, message)
-        elif topic is not None and topic.kind is Kind.STATE:
-            if not self._ended.is_set():
+        elif topic is not None and topic.kind in HEARD:
+            if topic.kind is Kind.STATE and topic.device == self._device.id and not self._ended.is_set():
                 self._presence.receive(message)
+            if self._caller is not None or topic.device != self._device.id:
+                self.caller.receive(topic, message.payload)
         else:
             self._drop("topic", f"nothing of the protocol belongs on {message.topic!r}")
 
@@ -264,7 +283,10 @@ class Endpoint:
         self._connected_at = time.monotonic()
         self._presence.publish(self._lifecycle.status)
         self._presence.publish_about()
+        self._presence.publish_pools()
         self._answers.repeat()
+        if self._caller is not None:
+            self._caller.reconnected()
 
     def _status_changed(self, status: str) -> None:
         self._presence.changed()
