@@ -39,18 +39,25 @@ class Caller:
     """Asks as one device. It subscribes to nothing before the first call.
 
     :param device: this device's id, which is its name as a requester.
+    :param state: the state that it has published last.
     :param clock: Unix seconds.
     :ivar loop: the event loop that it lives in.
     """
 
     def __init__(
-        self, connection: Connection, topics: Topics, device: str, *, clock: Callable[[], float] = time.time
+        self,
+        connection: Connection,
+        topics: Topics,
+        device: str,
+        *,
+        state: bytes,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._device = device
         self._connection = connection
         self._invoker = Invoker(connection, topics=topics, requester=device, clock=clock, away=self._is_away)
-        self._neighbours = Neighbours(connection, topics, device, self._invoker.returned)
+        self._neighbours = Neighbours(connection, topics, device, state, self._invoker.returned)
         self._opening: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[Result]] = set()
         self._closed = False

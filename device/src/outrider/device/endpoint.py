@@ -143,7 +143,13 @@ class Endpoint:
     def caller(self) -> Caller:
         """The device as a requester; made when it is first needed, for most devices call nobody."""
         if self._caller is None:
-            self._caller = Caller(self._connection, self.topics, self._device.id, clock=self._clock)
+            self._caller = Caller(
+                self._connection,
+                self.topics,
+                self._device.id,
+                state=self._presence.published,
+                clock=self._clock,
+            )
             if self._connection.ended:
                 self._caller.close()
         return self._caller

@@ -21,12 +21,16 @@ _MEMBER = Decoder(Member)
 class Neighbours(States):
     """Follows the states of the devices and the members of the pools that are asked for, from then on.
 
-    :param own: this device's id.
+    :param own: this device's id; what it publishes of itself it reads in any case.
+    :param state: what it has published last.
     :param returned: called with the id of a device that is there with a session that was not known before.
     """
 
-    def __init__(self, connection: Connection, topics: Topics, own: str, returned: Callable[[str], None]) -> None:
+    def __init__(
+        self, connection: Connection, topics: Topics, own: str, state: bytes, returned: Callable[[str], None]
+    ) -> None:
         super().__init__(returned)
+        self.take(own, state)
         self._connection = connection
         self._topics = topics
         self._own = own
@@ -66,9 +70,9 @@ class Neighbours(States):
                 self._point(self._pools[topic.pool], topic.device, payload)
             else:
                 self._drop(self._topics.member(topic.pool, ANY))
-        elif self._topics.state(topic.device) in self._following:
+        elif topic.device == self._own or self._topics.state(topic.device) in self._following:
             self.take(topic.device, payload)
-        elif topic.device != self._own:
+        else:
             self._drop(self._topics.state(topic.device))
 
     def close(self) -> None:
@@ -88,7 +92,7 @@ class Neighbours(States):
 
     async def _follow(self, filters: Iterable[str]) -> None:
         """Subscribe what is not yet, and return when the retained messages of all of them have come."""
-        filters = list(filters)
+        filters = [each for each in filters if each != self._topics.state(self._own)]
         new = [each for each in filters if each not in self._following]
         if new:
             # A task of its own: others wait for the same, whoever gives up.
@@ -111,8 +115,8 @@ class Neighbours(States):
         """Follow a device no more, unless it is called or in a pool."""
         filter = self._topics.state(device)
         wanted = device in self._called or any(device in members for members in self._pools.values())
-        # Its own state a device reads in any case.
-        if device != self._own and not wanted and self._following.pop(filter, None):
+        if not wanted and filter in self._following:
+            del self._following[filter]
             self.forget(device)
             self._begin(self._connection.unsubscribe(filter))
 

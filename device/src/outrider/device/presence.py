@@ -38,6 +38,8 @@ _STATE = Decoder(State)
 class Presence:
     """The state and the about of one device, and what is done when another state stands in the place of its own.
 
+    :ivar session: the session that it is in.
+    :ivar published: the state that it has published last, empty before.
     :param about: with its digest.
     :param publish: takes a topic and a payload to be retained; it never raises.
     :param reconnect: ends the network connection, so that the next one begins with a higher session.
@@ -65,7 +67,7 @@ class Presence:
         self._clock = clock
         self._since = clock()
         self._foreign_session = 0
-        self._published = b""
+        self.published = b""
         self._status = ""
         self._healing: asyncio.TimerHandle | None = None
         self._healed = float("-inf")
@@ -84,8 +86,8 @@ class Presence:
     def publish(self, status: str) -> None:
         """Publish the state."""
         self._status = status
-        self._published = encode(self._state(status), Encoding.JSON)
-        self._publish(self._topics.state(self._definition.id), self._published)
+        self.published = encode(self._state(status), Encoding.JSON)
+        self._publish(self._topics.state(self._definition.id), self.published)
         if status == "terminated":
             self._leave(self._definition.pools)
 
@@ -103,7 +105,7 @@ class Presence:
 
     def receive(self, message: Message) -> None:
         """See what stands in the place of the own state: correct it, or overtake a newer session."""
-        if message.payload == self._published:
+        if message.payload == self.published:
             return
         try:
             state, _ = _STATE.decode(message.payload)
