@@ -19,6 +19,7 @@ from outrider.schema import (
     Kind,
     LocalError,
     OutriderError,
+    Result,
     Topic,
     Topics,
     digest_of,
@@ -36,6 +37,7 @@ from .definition import Definition
 from .executor import Answer, Executor
 from .journal import Journal
 from .lifecycle import Lifecycle
+from .performing import Performing
 from .presence import Presence
 
 logger = logging.getLogger("outrider.device")
@@ -58,6 +60,7 @@ class Endpoint:
 
     :param journal: open, and closed by whoever opened it.
     :param clock: Unix seconds.
+    :ivar performing: gives it commands in this process, without the broker.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Endpoint:
             max_threads=definition.max_threads,
             max_size=definition.max_size,
         )
+        self.performing = Performing(self._executor, definition.id, clock)
         controls = Controls(self._lifecycle, self._executor, lambda: about, self._stats)
         registrations |= {
             name: Registration.of_control(getattr(controls, name), idempotent=name in READING) for name in RESERVED
@@ -283,7 +287,10 @@ class Endpoint:
     # What goes out beside answers
 
     def _give(self, answer: Answer) -> None:
-        self._answers.give(answer)
+        if not self.performing.take(answer):
+            self._answers.give(answer)
+        elif answer.entry and isinstance(answer.message, Result):
+            self._journal.delivered(answer.entry)
 
     def _connected(self) -> None:
         self._connected_at = time.monotonic()
