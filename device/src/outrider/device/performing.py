@@ -62,7 +62,8 @@ class Performing:
             expires=now + GOOD_FOR,
             timeout=timeout,
         )
-        answer = self._asked[id] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._asked[id] = answer
         try:
             self._executor.receive(message, Encoding.JSON, self._device)
             self._executor.commit()

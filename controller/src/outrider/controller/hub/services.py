@@ -123,7 +123,7 @@ class Services:
         try:
             for plugin in self._plugins:
                 await self._begin(plugin)
-            self._open()
+            await self._open()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -150,17 +150,18 @@ class Services:
         except Exception as error:
             raise PluginError(f"plugin {plugin.name} could not start: {type(error).__name__}: {error}") from error
 
-    def _open(self) -> None:
+    async def _open(self) -> None:
         id = self._device.id
         file = self._stack.enter_context(contextlib.closing(JournalFile(self._path)))
         name = f"{self._prefix}/{id}" if self._prefix else id
         journal = self._stack.enter_context(contextlib.closing(SqliteJournal(file, name)))
         endpoint = Endpoint(self._device, self._address, journal, prefix=self._prefix)
         self.functions = Functions(self._device, endpoint)
-        self.functions.open = True
         self._serving = asyncio.create_task(endpoint.run(), name=f"services of {id}")
         self._serving.add_done_callback(self._closed)
         self._stack.push_async_callback(self._end, endpoint)
+        await asyncio.sleep(0)  # it takes up first what a restart has interrupted
+        self.functions.open = True
 
     async def _end(self, endpoint: Endpoint) -> None:
         endpoint.stop()
