@@ -41,7 +41,6 @@ class Caller:
     :param device: this device's id, which is its name as a requester.
     :param state: the state that it has published last.
     :param clock: Unix seconds.
-    :ivar loop: the event loop that it lives in.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class Caller:
         state: bytes,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
         self._device = device
         self._connection = connection
         self._invoker = Invoker(connection, topics=topics, requester=device, clock=clock, away=self._is_away)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Asking(Protocol):
-    """Who sends what is asked; see `Caller`."""
+    """Who sends what is asked: the endpoint of a device."""
 
     loop: asyncio.AbstractEventLoop
 

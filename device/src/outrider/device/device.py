@@ -82,7 +82,7 @@ class Device(Definition, Calls):
         """See `Calls`."""
         if self._endpoint is None:
             raise BrokerUnreachable(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
-        return self._endpoint.caller
+        return self._endpoint
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

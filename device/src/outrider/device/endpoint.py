@@ -35,6 +35,7 @@ from .caller import Caller
 from .connection import Connection, Message, Subscription
 from .definition import Definition
 from .executor import Answer, Executor
+from .invoker import Arguments
 from .journal import Journal
 from .lifecycle import Lifecycle
 from .performing import Performing
@@ -86,6 +87,7 @@ class Endpoint:
         self._keeps_status = False
         self._failure: LocalError | None = None
         self._caller: Caller | None = None
+        self.loop = asyncio.get_running_loop()
         self._lifecycle = Lifecycle(self._journal.status() or definition.initial, self._status_changed)
         registrations = dict(definition.commands)
         self._executor = Executor(
@@ -96,7 +98,7 @@ class Endpoint:
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._give,
-            asking=lambda: self.caller,
+            asking=self,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
@@ -157,6 +159,10 @@ class Endpoint:
             if self._connection.ended:
                 self._caller.close()
         return self._caller
+
+    async def ask(self, target: str, command: str, args: Arguments, *, wait: float) -> Result:
+        """Ask another device, or one of a pool; see `Caller.ask`."""
+        return await self.caller.ask(target, command, args, wait=wait)
 
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.

@@ -80,7 +80,7 @@ class Executor:
         status: Callable[[], str],
         journal: Journal,
         answer: Callable[[Answer], None],
-        asking: Callable[[], Asking] | None = None,
+        asking: Asking | None = None,
         clock: Callable[[], float] = time.time,
         tolerance: float = CLOCK_TOLERANCE,
         max_jobs: int = 1000,

@@ -57,7 +57,7 @@ class Job(Calls):
         behalf: str,
         report: Report,
         output: Output,
-        asking: Callable[[], Asking] | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self.id = id
         self.command = command
@@ -88,7 +88,7 @@ class Job(Calls):
         """See `Calls`."""
         if self._asking is None:
             raise BrokerUnreachable(f"{self.command} runs without a connection, so it cannot call other devices")
-        return self._asking()
+        return self._asking
 
     def waits(self, call: "concurrent.futures.Future[Result]") -> None:
         """Note that the function's thread waits for this call: `cancel` ends it."""
