@@ -133,7 +133,7 @@ async def test_other_command_of_a_member_that_stays_away_is_said_to_be_under_way
     await town.at_work()
     member.kill()
     with pytest.raises(
-        CommandFailed, match=r"NoAnswer: words-1 gave no final answer .* it is (queued|running), and .* lost"
+        CommandFailed, match=r"NoAnswer: words-1 gave no final answer .* it is (queued|running), and the device is lost"
     ):
         await asyncio.wait_for(call, PROMPT)
 
