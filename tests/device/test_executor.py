@@ -44,6 +44,7 @@ class Bench:
             journal=self.journal,
             answer=self._take,
             telling=None,
+            asking=None,
             clock=lambda: self.now,
             **options,
         )

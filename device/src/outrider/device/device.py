@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from outrider.schema import Topics
+from outrider.schema import NotServed, Topics
 
 from .address import Address
+from .calls import Asking, Calls
 from .definition import Definition
 from .emitting import Emits
 from .endpoint import Endpoint
@@ -22,7 +23,7 @@ from .watchdog import watch_loop
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
 
-class Device(Definition, Emits):
+class Device(Definition, Calls, Emits):
     """A device: typed functions as commands, served on any MQTT broker.
 
     ::
@@ -85,6 +86,12 @@ class Device(Definition, Emits):
         if endpoint is None:
             raise not_served(self.id)
         return endpoint.events
+
+    def asking(self) -> Asking:
+        """See `Calls`."""
+        if self._endpoint is None:
+            raise NotServed(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
+        return self._endpoint
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

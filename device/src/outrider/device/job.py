@@ -1,6 +1,7 @@
 """What a command's function sees of its own execution: track, report, print, cancelled."""
 
 import asyncio
+import concurrent.futures
 import io
 import math
 import time
@@ -9,8 +10,9 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from outrider.schema import NotServed
+from outrider.schema import NotServed, Result
 
+from .calls import Asking, Calls
 from .emitting import Emits
 from .events import Events
 
@@ -37,11 +39,11 @@ Report = Callable[[float | None, str | None], None]
 Output = Callable[[Literal["stdout", "stderr"], str], None]
 
 
-class Job(Emits):
+class Job(Calls, Emits):
     """One execution of a command. A function asks for it with a parameter annotated `Job`.
 
-    The same methods serve `async def` and plain `def` functions, but for `emit`, which a plain one spells
-    `emit_blocking`; they may be called from any thread.
+    The same methods serve `async def` and plain `def` functions, but for `call` and `emit`, which a plain one spells
+    `call_blocking` and `emit_blocking`; they may be called from any thread.
 
     :ivar id: the command's id.
     :ivar command: the command's name.
@@ -58,6 +60,7 @@ class Job(Emits):
         report: Report,
         output: Output,
         *,
+        asking: Asking | None = None,
         telling: Callable[[], Events] | None = None,
     ) -> None:
         self.id = id
@@ -67,6 +70,8 @@ class Job(Emits):
         self._report = report
         self._output = output
         self._telling = telling
+        self._asking = asking
+        self._waiting: set[concurrent.futures.Future[Result]] = set()
         self._cancelled = False
 
     @property
@@ -81,6 +86,21 @@ class Job(Emits):
     def cancel(self) -> None:
         """Make `cancelled` true. The device calls it; a function rather raises or returns."""
         self._cancelled = True
+        for call in list(self._waiting):
+            call.cancel()
+
+    def asking(self) -> Asking:
+        """See `Calls`."""
+        if self._asking is None:
+            raise NotServed(f"{self.command} runs without a connection, so it cannot call other devices")
+        return self._asking
+
+    def waits(self, call: "concurrent.futures.Future[Result]") -> None:
+        """Note that the function's thread waits for this call: `cancel` ends it."""
+        self._waiting.add(call)
+        call.add_done_callback(self._waiting.discard)
+        if self._cancelled:
+            call.cancel()
 
     def telling(self) -> Events:
         """See `Emits`."""

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, cast
 import msgspec
 from msgspec import Struct
 
-from .messages import About, Command, Event, Progress, Result, State
+from .messages import About, Command, Event, Member, Progress, Result, State
 from .topics import Topics
 
 Side = Literal["requester", "device"]
@@ -116,6 +116,15 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             "A fact that a device tells",
             "At least once, in order: consumers drop repeats by device and id.",
         ),
+        Channel(
+            "member",
+            topics.member("{pool}", "{device}"),
+            "device",
+            "member",
+            "That a device is in a pool",
+            "For devices that call any one of the pool: whose states to look at. Cleared when the device ends.",
+            retained=True,
+        ),
     )
 
 
@@ -197,6 +206,9 @@ MESSAGES: Final[Mapping[str, MessageKind]] = MappingProxyType(
             },
             of_command=False,
         ),
+        "member": MessageKind(
+            Member, {"device": "words-1", "idempotent": ["count_words", "ping"]}, of_command=False, encodings=(JSON,)
+        ),
     }
 )
 """Every message of the protocol."""
@@ -205,6 +217,7 @@ PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "device": "A device's id: 1 to 64 of the characters A-Z a-z 0-9 _ -",
         "group": "A group's name, in the characters of an id, or `all`.",
+        "pool": "A pool's name, in the characters of an id.",
         "requester": "Who asks: a stable name, in the characters of an id.",
         "name": "The event's name, in the characters of an id.",
     }
