@@ -51,6 +51,10 @@ class Follower:
             await self._wake.wait()
         return self._queue.popleft()
 
+    def take(self, limit: int) -> list[Record | Gap]:
+        """What waits already, without waiting for more."""
+        return [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+
     def offer(self, records: Sequence[Record]) -> None:
         """Take of these what is wanted and what there is room for."""
         for record in records:
