@@ -44,9 +44,9 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 
 def needs(scope: Scope):  # noqa: ANN201  # Litestar's Guard is a union that says nothing here
-    """A guard that lets in who has a scope."""
+    """A guard that lets in who has a scope; a coroutine, since Litestar runs functions in threads."""
 
-    def guard(connection: ASGIConnection[object, Client, object, object], _: BaseRouteHandler) -> None:  # type: ignore[type-var]
+    async def guard(connection: ASGIConnection[object, Client, object, object], _: BaseRouteHandler) -> None:  # type: ignore[type-var]
         if not connection.user.may(scope):
             words = f"the token {connection.user.name} has not the scope {scope}"
             raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words)
