@@ -55,7 +55,9 @@ class Group:
         ids: list[int | None] = []
         for submission, _ in waiting:
             row = (submission.target, submission.command, json.encode(submission.args))
-            ids.append(self._sql.execute("INSERT INTO commands (target, command, args) VALUES (?, ?, ?)", row).lastrowid)
+            ids.append(
+                self._sql.execute("INSERT INTO commands (target, command, args) VALUES (?, ?, ?)", row).lastrowid
+            )
         self._sql.execute("COMMIT")
         for id, (_, future) in zip(ids, waiting, strict=True):
             future.set_result(id or 0)

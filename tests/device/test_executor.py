@@ -41,6 +41,7 @@ class Bench:
             status=lambda: self.status,
             journal=self.journal,
             answer=self._take,
+            asking=None,
             clock=lambda: self.now,
             **options,
         )

@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar, overload
+from typing import Final, Generic, TypeVar
 
-from msgspec import Raw, UnsetType, json
+from msgspec import Raw, UnsetType
 
-from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of
+from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of, value_of
 from outrider.schema import Code, Error, LocalError, NoAnswer, Result, State, Status
 from outrider.schema.messages import MAX_EXPIRY
 
@@ -345,22 +345,3 @@ class Dispatch:
 def expires_in(wait: float | None) -> float:
     """Seconds a command stays good for a device that has not taken it yet."""
     return DEFAULT_WAIT if wait is None or wait == math.inf else max(wait, MIN_EXPIRY)
-
-
-@overload
-def value_of(result: Result) -> object: ...
-
-
-@overload
-def value_of(result: Result, type: type[T]) -> T: ...
-
-
-def value_of(result: Result, type: type[object] = object) -> object:
-    """The value of a `done` result, None for any other.
-
-    :param type: what to decode it as.
-    :raises msgspec.ValidationError: it is of another type.
-    """
-    if isinstance(result.value, UnsetType):
-        return None
-    return json.decode(result.value, type=type)

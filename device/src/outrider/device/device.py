@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from outrider.schema import Topics
+from outrider.schema import BrokerUnreachable, Topics
 
 from .address import Address
+from .calls import Asking, Calls
 from .definition import Definition
 from .endpoint import Endpoint
 from .journal import Journal
@@ -20,7 +21,7 @@ from .watchdog import watch_loop
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
 
-class Device(Definition):
+class Device(Definition, Calls):
     """A device: typed functions as commands, served on any MQTT broker.
 
     ::
@@ -76,6 +77,12 @@ class Device(Definition):
             name = f"{prefix}/{self.id}" if prefix else self.id
             with contextlib.closing(SqliteJournal(file, name, tolerance=self.clock_tolerance)) as journal:
                 yield journal
+
+    def asking(self) -> Asking:
+        """See `Calls`."""
+        if self._endpoint is None:
+            raise BrokerUnreachable(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
+        return self._endpoint.caller
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

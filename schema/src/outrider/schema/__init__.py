@@ -33,7 +33,20 @@ from .errors import (
     SubscribeRefused,
     UnknownTarget,
 )
-from .messages import UNKNOWN, About, Command, CommandAbout, Error, Event, Message, Progress, Result, State, digest_of
+from .messages import (
+    UNKNOWN,
+    About,
+    Command,
+    CommandAbout,
+    Error,
+    Event,
+    Member,
+    Message,
+    Progress,
+    Result,
+    State,
+    digest_of,
+)
 from .topics import ALL, ANY, Kind, Topic, Topics, check_name, is_name, to_name
 
 __all__ = [
@@ -70,6 +83,7 @@ __all__ = [
     "JournalError",
     "Kind",
     "LocalError",
+    "Member",
     "Message",
     "MessageTooLarge",
     "NoAnswer",

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, cast
 import msgspec
 from msgspec import Struct
 
-from .messages import About, Command, Event, Progress, Result, State
+from .messages import About, Command, Event, Member, Progress, Result, State
 from .topics import Topics
 
 Side = Literal["requester", "device"]
@@ -109,6 +109,15 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
         ),
         Channel("about", topics.about("{device}"), "device", "about", "What a device can do", retained=True),
         Channel("event", topics.event("{device}", "{name}"), "device", "event", "A fact that a device tells"),
+        Channel(
+            "member",
+            topics.member("{pool}", "{device}"),
+            "device",
+            "member",
+            "That a device is in a pool",
+            "For devices that call any one of the pool: whose states to look at. Cleared when the device ends.",
+            retained=True,
+        ),
     )
 
 
@@ -183,6 +192,9 @@ MESSAGES: Final[Mapping[str, MessageKind]] = MappingProxyType(
             {"id": "e1", "device": "lamp-1", "name": "switched", "time": 1795387232.5, "data": True},
             of_command=False,
         ),
+        "member": MessageKind(
+            Member, {"device": "words-1", "idempotent": ["count_words", "ping"]}, of_command=False, encodings=(JSON,)
+        ),
     }
 )
 """Every message of the protocol."""
@@ -191,6 +203,7 @@ PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "device": "A device's id: 1 to 64 of the characters A-Z a-z 0-9 _ -",
         "group": "A group's name, in the characters of an id, or `all`.",
+        "pool": "A pool's name, in the characters of an id.",
         "requester": "Who asks: a stable name, in the characters of an id.",
         "name": "The event's name, in the characters of an id.",
     }

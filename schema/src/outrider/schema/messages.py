@@ -111,6 +111,17 @@ class State(Struct, frozen=True, kw_only=True):
     about: str = ""
 
 
+class Member(Struct, frozen=True, kw_only=True):
+    """What stands, retained, where a device says that it is in a pool: whom to look at, not how it is.
+
+    A device is a member while its `State` lists the pool. `idempotent` names its commands that may run again, so that
+    who calls them knows whether another member may be asked.
+    """
+
+    device: Name
+    idempotent: list[Annotated[str, Meta(max_length=128)]] = []
+
+
 class CommandAbout(Struct, frozen=True, omit_defaults=True):
     """One command in an `About`: its help, JSON Schemas of its arguments (an object) and its result.
 
@@ -146,7 +157,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _SORTED = json.Encoder(order="sorted")
 
-Message = Command | Progress | Result | State | About | Event
+Message = Command | Progress | Result | State | About | Event | Member
 
 
 def digest_of(about: About) -> str:
