@@ -2,17 +2,20 @@
 
 from typing import Annotated
 
-from litestar import Controller, get
+from litestar import Controller, get, post
 from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar.params import Body, Parameter
+from msgspec import Raw, UnsetType
 
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.tokens import Scope
+from outrider.device import error_of
 
-from .authorization import needs
-from .bodies import FunctionBody, Items
-from .examples import FUNCTION
-from .openapi import answers
+from .authorization import ClientRequest, needs
+from .bodies import WAIT_LIMIT, FunctionBody, FunctionValue, Items
+from .examples import FUNCTION, VALUE
+from .openapi import answers, example
+from .problems import not_found
 
 FunctionName = Annotated[str, Parameter(max_length=128, description="The function's name.")]
 

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import ClientException, HTTPException, ValidationException
 from msgspec import Meta, Struct, json
 
 from outrider.controller.durable import OutboxUnusable
@@ -135,6 +135,8 @@ def on_http_exception(request: Request[object, object, object], error: HTTPExcep
     status, detail, field = error.status_code, error.detail, None
     if isinstance(error, ValidationException):
         detail, field = _what_is_invalid(error)
+    elif isinstance(error, ClientException) and status == 400:
+        detail = f"the body is not JSON: {detail}"
     code = _CODES.get(status, "internal" if status >= 500 else "invalid-request")
     return respond(Refused(status, code, detail or HTTPStatus(status).phrase, field=field, headers=error.headers))
 
@@ -158,6 +160,8 @@ def _what_is_invalid(error: ValidationException) -> tuple[str, str | None]:
     for each in extra:
         if isinstance(each, dict):
             key, message = each.get("key"), str(each.get("message", ""))
+            if key == "data":  # what Litestar calls the body as a whole
+                key, message = None, f"the body: {message}" if "xpected" in message else "a JSON body is needed"
             first = first or key
             said.append(f"{key}: {message}" if key else message)
     return "; ".join(said) or error.detail, first
