@@ -42,8 +42,8 @@ class Recorder:
     later, by connecting once more.
 
     :param clock: the hub's, in Unix seconds.
-    :ivar received: how many messages came; `dropped`: how many of them were no message of the protocol, by the code that
-        a device would refuse them with.
+    :ivar received: how many messages came.
+    :ivar dropped: how many of them were no message of the protocol, by the code that a device would refuse them with.
     :ivar deaf: the filters that the broker does not let this client subscribe to.
     """
 
@@ -99,6 +99,11 @@ class Recorder:
     def connected(self) -> bool:
         """Whether the broker is there, and all that it lets this client hear is subscribed to."""
         return self._connection.connected and self._subscribing is not None and self._subscribing.done()
+
+    async def wait_subscribed(self) -> None:
+        """Return when the broker has confirmed the subscriptions: what is said from then on is recorded."""
+        if self._subscribing is not None:
+            await asyncio.shield(self._subscribing)
 
     async def _subscribe(self) -> None:
         topics = self._topics
