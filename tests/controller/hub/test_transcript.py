@@ -1,6 +1,7 @@
 """What becomes of each message: a record, nothing, or a refusal that names its reason."""
 
 import json
+from collections.abc import Mapping
 
 import msgspec
 import pytest
@@ -23,7 +24,9 @@ EVENT = {"id": "e1", "device": "lamp-1", "name": "initial", "time": 1.5}
 RESULT = {"id": "r1", "device": "lamp-1", "command": "dim", "status": "done"}
 
 
-def record(topic: str, payload: bytes | dict[str, object], *, retain: bool = False, prefix: str = "") -> Record | None:
+def record(
+    topic: str, payload: bytes | Mapping[str, object], *, retain: bool = False, prefix: str = ""
+) -> Record | None:
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     return Transcript(Topics(prefix)).record(Message(topic, data, retain, False), NOW)
 

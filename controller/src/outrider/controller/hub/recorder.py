@@ -23,7 +23,7 @@ SESSION_EXPIRY: Final = 7 * 86_400
 RECEIVE_MAXIMUM: Final = 10_000
 """Messages that may wait for their commit: what the broker sends ahead of it."""
 
-CLOSING: Final = 10.0
+CLOSING: Final = 5.0
 """Seconds until what came is given up at the end: it is not acknowledged, so the broker still has it."""
 
 _OVERHEAD: Final = 65_536

@@ -70,7 +70,7 @@ class Writer:
         gather: float = GATHER,
         most: int = MOST,
         pauses: tuple[float, float] = PAUSES,
-        closing: float = 10.0,
+        closing: float = 5.0,
     ) -> None:
         self.written = self.repeats = self.refused = self.failures = self.waiting = 0
         self.error: str | None = None
