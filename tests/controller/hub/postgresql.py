@@ -5,6 +5,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,10 +21,38 @@ USER = "outrider"
 
 
 class Server:
-    """A running server; each test has a database of its own in it."""
+    """A server in a folder; each test has a database of its own in it."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self._folder = folder
+        self._programs = programs
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self._folder,
+            "fsync": "off",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        program, data, log = self._programs / "postgres", self._folder / "data", self._folder / "log"
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [program, "-D", data, *options], user=self._user, cwd=self._folder, stdout=output, stderr=output
+            )
+        _wait(self._process, self, log, self._programs)
+
+    def stop(self) -> None:
+        """Shut it down; who is connected is cut off."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # which it calls a fast shutdown
+            self._process.wait(30)
+            self._process = None
 
     def url(self, database: str) -> str:
         """What `Store.open` takes."""
@@ -63,20 +92,12 @@ def running() -> Generator[Server]:
         data = folder / "data"
         made = ["-D", str(data), "-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
         subprocess.run([str(programs / "initdb"), *made], check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off"}
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options], user=user, cwd=folder, stdout=log, stderr=log
-            )
+        server = Server(folder, programs, user)
         try:
-            _wait(server, Server(port), folder / "log", programs)
-            yield Server(port)
+            server.start()
+            yield server
         finally:
-            server.send_signal(2)  # a fast shutdown: who is connected is cut off
-            server.wait(30)
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -24,6 +24,7 @@ from outrider.controller.hub.writer import Writer
 from outrider.device import Address, Device
 from outrider.schema import Topics
 from tests.brokers import BrokerUnderTest
+from tests.controller.hub.postgresql import running
 from tests.device.mosquitto import mosquitto
 from tests.device.scripted import without_mqtt_5
 from tests.peers import Connect, Peer
@@ -282,16 +283,9 @@ async def test_nothing_is_missing_or_there_twice_after_kills_under_load(
     tmp_path: Path, spawn: Processes, connect: Connect
 ) -> None:
     file = tmp_path / "hub.sqlite"
-    count = 15_000
+    count = 8_000
     async with mosquitto(tmp_path, *DURABLE) as port, asyncio.timeout(50):
         broker = f"mqtt://127.0.0.1:{port}"
-
-        async def start() -> Spawned:
-            process = spawn.python(
-                *("-m", "tests.controller.hub.recording", broker, "site", f"sqlite:///{file}", "hub"), cwd=ROOT
-            )
-            await process.wait_for("recording", LIMIT)
-            return process
 
         async def publish() -> None:
             for begin in range(0, count, 100):
@@ -302,7 +296,7 @@ async def test_nothing_is_missing_or_there_twice_after_kills_under_load(
                     )
                 )
 
-        recorder = await start()
+        recorder = await record_in(spawn, broker, file)
         peer = await connect(Peer(broker))
         publishing = asyncio.create_task(publish())
         for kill in range(1, 5):
@@ -310,7 +304,7 @@ async def test_nothing_is_missing_or_there_twice_after_kills_under_load(
             await until(lambda: stored(file) >= written, LIMIT)  # noqa: B023  # awaited at once
             recorder.kill()
             assert await recorder.wait() == -signal.SIGKILL
-            recorder = await start()
+            recorder = await record_in(spawn, broker, file)
         await publishing
         await until(lambda: stored(file) >= count, LIMIT)
         recorder.terminate()
@@ -318,7 +312,73 @@ async def test_nothing_is_missing_or_there_twice_after_kills_under_load(
     assert sorted(int(each.id[1:]) for each in rows(file, count)) == list(range(count))
 
 
+async def test_stopped_postgresql_loses_nothing(
+    tmp_path: Path, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running() as server:
+        async with contextlib.AsyncExitStack() as stack:
+            port = await stack.enter_async_context(mosquitto(tmp_path, *DURABLE))
+            peer = await connect(Peer(f"mqtt://127.0.0.1:{port}"))
+            await stack.enter_async_context(asyncio.timeout(50))
+            store = stack.enter_context(Store.open(await asyncio.to_thread(server.create)))
+            live = Live()
+            writer = await stack.enter_async_context(Writer(store, recorded=live.recorded))
+            recorder = Recorder(Address("127.0.0.1", port), Topics(), writer, name="hub", receive_maximum=500)
+            await stack.enter_async_context(recorder)
+            await recorder.wait_subscribed()
+
+            async def publish(begin: int, end: int) -> None:
+                await asyncio.gather(
+                    *(peer.publish("devices/lamp-1/event/tick", event(number)) for number in range(begin, end))
+                )
+
+            await publish(0, 500)
+            await until(lambda: writer.written == 500, LIMIT)
+            await asyncio.to_thread(server.stop)
+            await publish(500, 3000)
+            await until(lambda: writer.failures >= 3, LIMIT)
+            assert writer.error is not None
+            assert writer.waiting <= 500 + 64  # the broker has the rest
+            await asyncio.to_thread(server.start)
+            await until(lambda: writer.written + writer.repeats >= 3000, LIMIT)
+            assert writer.error is None
+            found = store.events(EventQuery(limit=4000, after=0)).items
+            assert sorted(int(each.id[1:]) for each in found) == list(range(3000))
+    assert caplog.text.count("Trying again") <= 3  # said once for each reason, not for each attempt
+
+
+async def test_locked_sqlite_of_a_process_loses_nothing(tmp_path: Path, spawn: Processes, connect: Connect) -> None:
+    file = tmp_path / "hub.sqlite"
+    async with mosquitto(tmp_path, *DURABLE) as port, asyncio.timeout(50):
+        broker = f"mqtt://127.0.0.1:{port}"
+        recorder = await record_in(spawn, broker, file)
+        peer = await connect(Peer(broker))
+        for number in range(50):
+            await peer.publish("site/devices/lamp-1/event/tick", event(number))
+        await until(lambda: stored(file) == 50, LIMIT)
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as blocker:
+            blocker.execute("BEGIN IMMEDIATE")
+            for number in range(50, 100):
+                await peer.publish("site/devices/lamp-1/event/tick", event(number))
+            await recorder.wait_for("locked", LIMIT, errors=True)  # after the five seconds that a lock is waited for
+            assert stored(file) == 50
+            blocker.execute("ROLLBACK")
+        await until(lambda: stored(file) == 100, LIMIT)
+        recorder.terminate()
+        assert await recorder.wait() == 0
+        assert "100 new, 0 repeats" in recorder.output
+
+
 def stored(file: Path) -> int:
     with contextlib.closing(sqlite3.connect(file)) as connection:
         found: int = connection.execute("SELECT count(*) FROM events").fetchone()[0]
         return found
+
+
+async def record_in(spawn: Processes, broker: str, file: Path) -> Spawned:
+    """A recorder in a process, from when it records."""
+    process = spawn.python(
+        *("-m", "tests.controller.hub.recording", broker, "site", f"sqlite:///{file}", "hub"), cwd=ROOT
+    )
+    await process.wait_for("recording", LIMIT)
+    return process
