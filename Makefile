@@ -103,13 +103,13 @@ $(VENV)/.pip:
 	@touch $@
 
 $(VENV)/.controller: $(METADATA) | $(VENV)/.pip
-	@$(PIP) install -c constraints.txt -e ./schema -e ./device -e './controller[broker]'
+	@$(PIP) install -c constraints.txt -e ./schema -e ./device -e './controller[broker,hub]'
 	@touch $@
 
 # One command for all three: each pins the one below it to the version beside it, which no index has.
 $(VENV)/.dev: $(METADATA) | $(VENV)/.pip
 	@echo "Installing the development environment into $(VENV)."
-	@$(PIP) install -c constraints.txt --group dev -e ./schema -e ./device -e ./controller
+	@$(PIP) install -c constraints.txt --group dev -e ./schema -e ./device -e './controller[broker,hub]'
 	@touch $@ $(VENV)/.controller
 
 # npm out of a wheel where this machine has none: the page's libraries are checked against the lock file by npm.

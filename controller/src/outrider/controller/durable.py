@@ -45,6 +45,8 @@ GATHERED: Final = 0.05
 _APPLICATION: Final = 0x6F757472
 _VERSION: Final = 1
 
+_TRANSACTION: Final = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
+
 _TABLES: Final = """
 CREATE TABLE commands (
     id TEXT PRIMARY KEY, broker TEXT NOT NULL, prefix TEXT NOT NULL, requester TEXT NOT NULL, behalf TEXT NOT NULL,
@@ -142,6 +144,7 @@ class DurableOutbox:
         self._waiting: list[tuple[str, str, Result | None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unchecked: float = MOST
+        self._together = False
         self._sql = self._open()
 
     def __enter__(self) -> Self:
@@ -220,6 +223,19 @@ class DurableOutbox:
             ).fetchall()
         briefs = [Brief(id, Place(broker, prefix, requester), *rest) for id, broker, prefix, requester, *rest in rows]
         return [brief for brief in briefs if place is None or brief.place == place]
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Write everything that is written inside with one commit, which takes as long as that of one command.
+
+        :raises OutboxUnusable: nothing of it was written.
+        """
+        with self._writing():
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
 
     # What records write
 
@@ -361,14 +377,16 @@ class DurableOutbox:
 
     @contextmanager
     def _writing(self) -> Generator[None]:
+        """A transaction; inside `together` a part of it, which can fail by itself."""
+        begin, end, undo = ("SAVEPOINT one", "RELEASE one", "ROLLBACK TO one") if self._together else _TRANSACTION
         with _clear(self.path):
-            self._sql.execute("BEGIN IMMEDIATE")
+            self._sql.execute(begin)
             try:
                 yield
-                self._sql.execute("COMMIT")
+                self._sql.execute(end)
             except BaseException:
                 if self._sql.in_transaction:
-                    self._sql.execute("ROLLBACK")
+                    self._sql.execute(undo)
                 raise
 
 

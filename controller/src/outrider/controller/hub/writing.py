@@ -1,0 +1,216 @@
+"""A batch of records into the tables: repeats dropped, and what summaries are made of kept beside the rows.
+
+Building statements from expressions costs more than SQLite's insert of a row, so these go to the driver as they are.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Connection, Double, Integer, SmallInteger, Table
+
+from .records import CommandRecord, EventRecord, Record, ResultRecord
+from .rollups import Deltas, Fact, Known, Opening, deltas
+from .rows import ROWS, TABLES, Row
+from .tables import event_counts, event_followups, event_keys, reopened, reopened_followups
+
+TOGETHER: Final = 10_000
+"""Values in one question."""
+
+
+def write(connection: Connection, batch: Sequence[Record]) -> int:
+    """Store what is new, and return how many records that were."""
+    if not batch:
+        return 0
+    first = _reserve(connection, len(batch))
+    rows: defaultdict[type[Record], list[Row]] = defaultdict(list)
+    for seq, record in enumerate(batch, first):
+        kind = type(record)
+        rows[kind].append(ROWS[kind](seq, record))
+    new = {kind: _insert(connection, TABLES[kind], some, first) for kind, some in rows.items()}
+    if new.get(EventRecord):
+        _count(connection, new[EventRecord], first)
+    if new.get(CommandRecord) or new.get(ResultRecord):
+        _own(connection, new.get(CommandRecord, []), bool(new.get(ResultRecord)), first)
+    return sum(map(len, new.values()))
+
+
+def _reserve(connection: Connection, size: int) -> int:
+    """The first of as many numbers. Whoever has reserved keeps other writers waiting until its commit."""
+    return int(
+        connection.exec_driver_sql(
+            _marked(connection, "UPDATE counter SET last = last + ? WHERE one = 1 RETURNING last"), (size,)
+        ).scalar_one()
+        - size
+        + 1
+    )
+
+
+def _insert(connection: Connection, table: Table, rows: list[Row], first: int) -> list[Row]:
+    """Insert what is new, and return it."""
+    columns = [column.name for column in table.columns]
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT DO NOTHING"
+        if connection.exec_driver_sql(statement, rows).rowcount == len(rows):
+            return rows
+        found = connection.exec_driver_sql(f"SELECT seq FROM {table.name} WHERE seq >= ?", (first,))
+    else:
+        statement = f"INSERT INTO {table.name} SELECT * FROM {_unnest(table)} ON CONFLICT DO NOTHING RETURNING seq"
+        found = connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
+    stored = set(found.scalars())
+    return rows if len(stored) == len(rows) else [row for row in rows if row[0] in stored]
+
+
+def _count(connection: Connection, rows: Sequence[Row], first: int) -> None:
+    """Bring the counts up to date with new events."""
+    # The columns of `events`: seq, id, device, name, key, subject, time.
+    facts = [Fact(*row[3:7]) for row in rows]  # type: ignore[arg-type]  # a row's types are its columns'
+    change = deltas(facts, _known(connection, facts, first))
+    _upsert(
+        connection,
+        event_counts,
+        sorted(
+            (name, int(key is not None), key or "", level, bucket, *count)
+            for (name, key, level, bucket), count in change.counts.items()
+        ),
+        "count = event_counts.count + excluded.count, "
+        "earliest = {least}(event_counts.earliest, excluded.earliest), "
+        "latest = {greatest}(event_counts.latest, excluded.latest)",
+    )
+    _upsert(
+        connection, event_keys, sorted({(name, int(key is not None), key or "") for name, key, *_ in change.counts})
+    )
+    _count_followups(connection, change)
+
+
+def _count_followups(connection: Connection, change: Deltas) -> None:
+    added = "count = {table}.count + excluded.count"
+    _upsert(connection, event_followups, sorted((*key, count) for key, count in change.followups.items()), added)
+    _upsert(connection, reopened, sorted(set(change.reopened)))
+    _upsert(
+        connection,
+        reopened_followups,
+        sorted((*key, count) for key, count in change.reopened_followups.items()),
+        added,
+    )
+
+
+def _known(connection: Connection, facts: Iterable[Fact], first: int) -> Known:
+    """What was stored of the subjects before this batch."""
+    opened = {fact.subject for fact in facts if fact.subject is not None and fact.key is not None}
+    subjects = opened | {fact.subject for fact in facts if fact.subject is not None}
+    if not subjects:
+        return Known()
+    many = frozenset(
+        row[0] for row in _about(connection, "SELECT DISTINCT subject FROM reopened WHERE subject {any}", subjects)
+    )
+    openings = {
+        row[0]: Opening(*row)
+        for row in _about(
+            connection,
+            f"SELECT subject, name, key, time FROM events WHERE subject {{any}} AND key IS NOT NULL AND seq < {first}",
+            subjects - many,
+        )
+    }
+    followups: dict[str, dict[str, int]] = {}
+    for subject, name, count in _about(
+        connection,
+        "SELECT subject, name, count(*) FROM events "
+        f"WHERE subject {{any}} AND key IS NULL AND seq < {first} GROUP BY subject, name",
+        opened - many,
+    ):
+        followups.setdefault(subject, {})[name] = count
+    return Known(many, openings, followups)
+
+
+def _own(connection: Connection, new_commands: Sequence[Row], new_results: bool, first: int) -> None:
+    """Copy to results on whose behalf their commands were sent, whichever came first."""
+    # That the id is not empty is said for SQLite, which takes the index only then.
+    same = (
+        "commands.id = results.id AND commands.id <> '' AND commands.requester = results.requester "
+        "AND commands.behalf <> ''"
+    )
+    if new_results:
+        connection.exec_driver_sql(
+            f"UPDATE results SET behalf = commands.behalf FROM commands WHERE results.seq >= {first} AND {same}"
+        )
+    # The columns of `commands`: seq, id, requester, behalf.
+    ids = {str(row[1]) for row in new_commands if row[3]}
+    if ids:
+        for statement, parameters in _questions(
+            connection,
+            f"UPDATE results SET behalf = commands.behalf FROM commands WHERE results.id {{any}} AND {same} "
+            f"AND results.behalf = '' AND commands.seq >= {first}",
+            ids,
+        ):
+            connection.exec_driver_sql(statement, parameters)
+
+
+def _upsert(connection: Connection, table: Table, rows: Sequence[Row], update: str = "") -> None:
+    """Insert rows, or change those that are there; in the order of their keys, as every hub does."""
+    if not rows:
+        return
+    sqlite = connection.dialect.name == "sqlite"
+    names = {
+        "table": table.name,
+        "least": "min" if sqlite else "least",
+        "greatest": "max" if sqlite else "greatest",
+    }
+    keys = ", ".join(column.name for column in table.primary_key.columns)
+    then = f"UPDATE SET {update.format_map(names)}" if update else "NOTHING"
+    if sqlite:
+        marks = ", ".join("?" * len(table.columns))
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} VALUES ({marks}) ON CONFLICT ({keys}) DO {then}", list(rows)
+        )
+    else:
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} SELECT * FROM {_unnest(table)} ON CONFLICT ({keys}) DO {then}",
+            tuple(map(list, zip(*rows, strict=True))),
+        )
+
+
+def _about(connection: Connection, statement: str, values: Iterable[str]) -> list[Any]:
+    """The rows of a question about many values."""
+    found: list[Any] = []  # of a kind that the statement says
+    for question, parameters in _questions(connection, statement, values):
+        found += map(tuple, connection.exec_driver_sql(question, parameters))
+    return found
+
+
+def _questions(
+    connection: Connection, statement: str, values: Iterable[str]
+) -> Iterable[tuple[str, tuple[object, ...]]]:
+    """A statement with `{any}` for as many values at a time as a database takes."""
+    ordered = sorted(values)
+    for start in range(0, len(ordered), TOGETHER):
+        some = ordered[start : start + TOGETHER]
+        if connection.dialect.name == "sqlite":
+            yield statement.format(any=f"IN ({', '.join('?' * len(some))})"), tuple(some)
+        else:
+            yield statement.format(any="= ANY(%s::text[])"), (some,)
+
+
+def _marked(connection: Connection, statement: str) -> str:
+    return statement if connection.dialect.name == "sqlite" else statement.replace("?", "%s")
+
+
+def _unnest(table: Table) -> str:
+    """A table's rows from one array for each column."""
+    return f"unnest({', '.join(f'%s::{_array(column)}' for column in table.columns)})"
+
+
+def _array(column: Column[Any]) -> str:
+    """Its array's type: the columns of ours are integers, doubles and texts."""
+    match column.type:
+        case SmallInteger():
+            return "smallint[]"
+        case BigInteger():
+            return "bigint[]"
+        case Integer():
+            return "integer[]"
+        case Double():
+            return "float8[]"
+        case _:
+            return "text[]"
