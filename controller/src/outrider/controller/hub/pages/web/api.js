@@ -21,6 +21,8 @@ class Session extends Store {
   needed = false;
   refused = false;
   name = "";
+  /** What the hub itself is called by devices. */
+  hub = "";
   scopes = null;
 
   /** Whether one may do something, as far as is known: the hub judges it. */
@@ -30,8 +32,9 @@ class Session extends Store {
 
   /** Ask who this is. */
   async meet() {
-    const { name, scopes } = await get("me");
+    const { name, scopes, hub } = await get("me");
     this.name = name;
+    this.hub = hub;
     this.scopes = scopes;
     this.changed();
   }

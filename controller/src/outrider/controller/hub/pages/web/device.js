@@ -130,11 +130,13 @@ function History({ id }) {
   const commands = usePages("commands", { device: id }, { type: "command", mine: (record) => record.device === id, limit: 20 });
   const results = usePages("results", { device: id }, { type: "result", mine: (record) => record.device === id, limit: 100 });
   const answers = new Map(results.items.map((result) => [`${result.requester} ${result.id}`, result]));
+  // What the hub asks on its own, as the jobs beside this, is in the audit log.
+  const asked = commands.items.filter(({ requester, behalf }) => behalf || requester !== session.hub);
   if (commands.problem) return html`<${Failure} problem=${commands.problem} again=${commands.again} />`;
-  if (commands.items.length === 0) return html`<${Empty}>${commands.loading ? "Asking the hub…" : "Nothing has been asked of it, as far as the hub has heard."}<//>`;
+  if (asked.length === 0) return html`<${Empty}>${commands.loading ? "Asking the hub…" : "Nothing has been asked of it, as far as the hub has heard."}<//><${Older} list=${commands} />`;
   return html`<div class="scroll"><table class="plain" aria-label=${`History of ${id}`}>
     <thead><tr><th scope="col">When</th><th scope="col">Command</th><th scope="col" class="wide">By</th><th scope="col">Outcome</th></tr></thead>
-    <tbody>${commands.items.map((each) => {
+    <tbody>${asked.map((each) => {
       const result = answers.get(`${each.requester} ${each.id}`);
       return html`<tr key=${each.seq || each.id}>
         <td><${Time} at=${each.received} /></td>

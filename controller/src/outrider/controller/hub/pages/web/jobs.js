@@ -27,7 +27,8 @@ export function Jobs({ target }) {
       }
     };
     const soon = (record) => {
-      if (record === undefined || record.device === target) timer ??= setTimeout(load, AGAIN);
+      // The question itself is a command too, and its answer must not lead to the next one.
+      if (record === undefined || (record.device === target && record.command !== "jobs")) timer ??= setTimeout(load, AGAIN);
     };
     const ends = [
       live.on("fresh", () => soon()),
