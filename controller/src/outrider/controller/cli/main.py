@@ -22,6 +22,7 @@ from .devices import about, devices
 from .exits import USAGE, exit_code
 from .faults import faults
 from .forget import forget
+from .hub import hub
 from .jobs import jobs
 from .output import messages_console, printable
 from .repl import repl
@@ -64,6 +65,7 @@ app.command()(jobs)
 app.command()(cancel)
 app.command()(watch)
 app.command()(repl)
+app.add_typer(hub)
 app.command()(demo)
 app.command()(simulate)
 app.command()(forget)

@@ -38,6 +38,10 @@ class StoreUnusable(LocalError):
     """The hub's database cannot be opened, and will not be by waiting; the message says what to do."""
 
 
+class StoreHeld(StoreUnusable):
+    """Another hub has the database, a file, and shares it with nobody that records."""
+
+
 class StoreUnavailable(LocalError):
     """The hub's database cannot be read or written now. Nothing was written; the same call may succeed later."""
 
@@ -47,14 +51,17 @@ class Database:
 
     :param url: `sqlite:///FILE`, made where there is none, or `postgresql+psycopg://…`.
     :param read_only: to read beside a hub that has it; it is not made or brought up to date then.
-    :raises StoreUnusable: it is of a newer outrider or another program, another hub has it, or it cannot be opened.
+    :param beside: to write a little beside a hub that has it; it is not made or brought up to date then either.
+    :raises StoreHeld: another hub has it.
+    :raises StoreUnusable: it is of a newer outrider or another program, or it cannot be opened.
     """
 
-    def __init__(self, url: str, *, read_only: bool = False) -> None:
+    def __init__(self, url: str, *, read_only: bool = False, beside: bool = False) -> None:
         self._url = _parsed(url)
         self.name = self._url.render_as_string(hide_password=True)
         self.sqlite = self._url.get_backend_name() == "sqlite"
         self._read_only = read_only
+        self._beside = read_only or beside
         self._turn = threading.Lock()
         self._held: sqlite3.Connection | None = None
         self._engine = self._connected() if not self.sqlite else self._opened(Path(self._url.database or ""))
@@ -114,7 +121,7 @@ class Database:
             ) from error
 
     def _opened(self, path: Path) -> Engine:
-        if self._read_only:
+        if self._beside:
             if not path.is_file():
                 raise StoreUnusable(f"there is no database {path}: see the hub's --db for the file it writes")
         else:
@@ -153,7 +160,7 @@ class Database:
     def _check(self) -> None:
         try:
             with self._engine.connect().execution_options(writes=not self._read_only) as connection, connection.begin():
-                if not self.sqlite and not self._read_only:
+                if not self.sqlite and not self._beside:
                     connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
                 self._bring_up_to_date(connection)
         except (DBAPIError, TimeoutError) as error:
@@ -176,7 +183,7 @@ class Database:
                 f"{self._what()} was made by a newer outrider (schema {found}, this is {head}): install that one "
                 "again, or give this hub another database with --db URL"
             )
-        if self._read_only:
+        if self._beside:
             raise StoreUnusable(
                 f"{self._what()} is {'of an older outrider' if found else 'empty'}: start the hub on it once"
             )
@@ -241,7 +248,7 @@ def _hold(path: Path) -> sqlite3.Connection:
         holding.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         if "locked" in str(error):
-            raise StoreUnusable(
+            raise StoreHeld(
                 f"another hub has {path}: end that one first, or give this one a database of its own with --db. "
                 "Several hubs can share one on PostgreSQL"
             ) from error

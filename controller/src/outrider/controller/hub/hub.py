@@ -20,7 +20,6 @@ from .live import Live
 from .parts import Parts
 from .recorder import Recorder
 from .server import Server
-from .services import Services
 from .store import Store, StoreUnavailable
 from .submissions import Submissions
 from .tokens import Tokens
@@ -127,8 +126,7 @@ class Hub:
             )
         )
         submissions = await enter(Submissions(fleet))
-        services = await enter(Services(settings))
-        self.parts = Parts(fleet, store, writer, recorder, live, services, submissions, Tokens(store))
+        self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store))
         app = create_app(self.parts, loopback=loopback, origins=settings.origins)
         self._server = await enter(Server(app, settings.host, settings.port))
         self._stack.callback(live.close)  # before the server, which waits for those who follow

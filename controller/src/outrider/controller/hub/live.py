@@ -92,9 +92,7 @@ class Live:
         return len(self._followers)
 
     @contextmanager
-    def follow(
-        self, wants: Callable[[Record], bool] | None = None, *, limit: int = QUEUE
-    ) -> Generator[Follower]:
+    def follow(self, wants: Callable[[Record], bool] | None = None, *, limit: int = QUEUE) -> Generator[Follower]:
         """Follow what is recorded as long as the context lasts: all of it, or what `wants` says.
 
         Repeats may be among it: they are told from others in the database only.

@@ -6,7 +6,6 @@ from outrider.controller.fleet import Fleet
 
 from .live import Live
 from .recorder import Recorder
-from .services import Services
 from .store import Store
 from .submissions import Submissions
 from .tokens import Tokens
@@ -22,6 +21,5 @@ class Parts:
     writer: Writer
     recorder: Recorder
     live: Live
-    services: Services
     submissions: Submissions
     tokens: Tokens

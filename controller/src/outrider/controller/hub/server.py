@@ -28,12 +28,16 @@ IDLE: Final = 60
 END_WITHIN: Final = 5
 """Seconds that requests have to end when the hub does."""
 
-_FULL: Final = b'{"title":"Service Unavailable","status":503,"detail":"too many connections: try again later","code":"busy"}'
+_FULL: Final = (
+    b'{"title":"Service Unavailable","status":503,"detail":"too many connections: try again later","code":"busy"}'
+)
 _LONG: Final = (
     b'{"title":"Request Header Fields Too Large","status":431,'
     b'"detail":"the request line and its headers have more than 65,536 bytes","code":"too-large"}'
 )
-_SLOW: Final = b'{"title":"Request Timeout","status":408,"detail":"the headers did not come within 10 s","code":"timeout"}'
+_SLOW: Final = (
+    b'{"title":"Request Timeout","status":408,"detail":"the headers did not come within 10 s","code":"timeout"}'
+)
 
 
 class CannotListen(LocalError):

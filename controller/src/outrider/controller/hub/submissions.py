@@ -109,7 +109,9 @@ class Submission:
         for device in self.dispatch.counted:
             if device in waiting:
                 error = Error(NOT_YET, "the rollout has not come to it yet")
-                yield Standing(Result(id=self.id, device=device, command=self.command, status=Status.QUEUED, error=error))
+                yield Standing(
+                    Result(id=self.id, device=device, command=self.command, status=Status.QUEUED, error=error)
+                )
             else:
                 yield Standing(self.dispatch.standing(device), self._progress.get(device))
 

@@ -60,7 +60,12 @@ def digest_of(token: str) -> str:
 
 
 def make_token(
-    store: Store, name: str, scopes: Sequence[Scope], *, expires: float | None = None, clock: Callable[[], float] = time.time
+    store: Store,
+    name: str,
+    scopes: Sequence[Scope],
+    *,
+    expires: float | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> str:
     """Make a token, keep its digest, and return it: nobody can find it out later.
 

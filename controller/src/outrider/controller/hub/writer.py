@@ -121,7 +121,9 @@ class Writer:
         :raises LocalError: the writer has ended.
         """
         if self.full:
-            raise QueueFull(f"{self.waiting} records wait for the database: {self.error or 'it is slower than they come'}")
+            raise QueueFull(
+                f"{self.waiting} records wait for the database: {self.error or 'it is slower than they come'}"
+            )
         if self._ending.is_set():
             raise LocalError("the writer of the hub has ended: nothing more is recorded")
         written: asyncio.Future[None] = self._loop.create_future()
@@ -199,7 +201,7 @@ class Writer:
                     refused += some_refused
                 except StoreUnavailable:
                     raise
-                except Exception as failure:  # noqa: BLE001
+                except Exception as failure:
                     failures.append((part, failure))
             if len(failures) == 2:
                 raise error from None

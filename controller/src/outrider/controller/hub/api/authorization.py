@@ -22,7 +22,9 @@ ClientRequest = Request[Client, object, object]
 class Authentication(AbstractAuthenticationMiddleware):
     """Tells who asks. The application's state has `tokens` and, on loopback, `loopback`."""
 
-    async def authenticate_request(self, connection: ASGIConnection[object, object, object, object]) -> AuthenticationResult:  # type: ignore[override, type-var]
+    async def authenticate_request(
+        self, connection: ASGIConnection[object, object, object, object]
+    ) -> AuthenticationResult:  # type: ignore[override, type-var]
         """The client behind a request.
 
         :raises Refused: it has no token, or one that is not known.
@@ -36,7 +38,9 @@ class Authentication(AbstractAuthenticationMiddleware):
             return AuthenticationResult(user=client, auth=None)
         if connection.app.state.loopback and not await tokens.exist():
             return AuthenticationResult(user=LOCAL, auth=None)
-        raise _unauthenticated("this hub asks for a token, as Authorization: Bearer …; `outrider hub token add` makes one")
+        raise _unauthenticated(
+            "this hub asks for a token, as Authorization: Bearer …; `outrider hub token add` makes one"
+        )
 
 
 def needs(scope: Scope):  # noqa: ANN201  # Litestar's Guard is a union that says nothing here

@@ -75,7 +75,9 @@ class PlanBody(Struct, frozen=True, forbid_unknown_fields=True):
 class CommandBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A command to be sent."""
 
-    target: Annotated[TargetText, field("Whom: a device's id, `a,b`, `lamp-*`, `@group`, `room=kitchen`, `any:pool`, `all`.")]
+    target: Annotated[
+        TargetText, field("Whom: a device's id, `a,b`, `lamp-*`, `@group`, `room=kitchen`, `any:pool`, `all`.")
+    ]
     command: Annotated[str, Meta(min_length=1, max_length=128, description="The command's name.")]
     args: Annotated[
         dict[str, object] | list[object] | None, field("Its arguments, named (an object) or positional (an array).")

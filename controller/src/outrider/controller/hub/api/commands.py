@@ -3,8 +3,6 @@
 import asyncio
 import hashlib
 import secrets
-from collections import Counter
-from collections.abc import Iterable
 from typing import Annotated
 
 from litestar import Controller, Response, delete, get, post
@@ -17,11 +15,11 @@ from outrider.controller.hub.records import CommandQuery, CommandRecord, Page, P
 from outrider.controller.hub.submissions import Order
 from outrider.controller.hub.tokens import Client, Scope
 from outrider.controller.plan import Plan, Share
-from outrider.schema import Status, check_name
+from outrider.schema import Status
 
 from . import parameters
 from .authorization import ClientRequest, needs
-from .bodies import CommandBody, CommandStatus, Items, PlanBody, WAIT_LIMIT
+from .bodies import WAIT_LIMIT, CommandBody, CommandStatus, Items, PlanBody
 from .examples import COMMAND, COMMAND_RECORD, PROGRESS_RECORD, ROLLOUT, STATUS
 from .openapi import PATH, answers, example
 from .outcomes import Found, find, overview, status_of

@@ -91,9 +91,7 @@ class Devices(Controller):
         found = hub.fleet.resolve(target)
         states = hub.fleet.roster.states
         statuses = Counter(states[device].status for device in found.devices if device in states)
-        return TargetPreview(
-            target, len(found.devices), list(found.devices), dict(statuses), found.group, found.pool
-        )
+        return TargetPreview(target, len(found.devices), list(found.devices), dict(statuses), found.group, found.pool)
 
 
 def _seen(hub: Parts, device: str) -> State:

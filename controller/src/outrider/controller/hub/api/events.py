@@ -92,7 +92,9 @@ class Events(Controller):
         return Items(found)
 
     @get("/series", summary="Count events over time", responses=answers(Items([BUCKET]), type=Items[Bucket]))
-    async def count(self, state: State, name: Name, since: Time, until: Time, step: Step, key: Key = None) -> Items[Bucket]:
+    async def count(
+        self, state: State, name: Name, since: Time, until: Time, step: Step, key: Key = None
+    ) -> Items[Bucket]:
         """The bars of a chart, in order of keys and times; those without events are left out."""
         hub: Parts = state.hub
         seconds = float(step)

@@ -145,9 +145,7 @@ EVENT_RECORD: Final = EventRecord(
     received=_AT + 0.002,
 )
 
-SUMMARY: Final = Summary(
-    name="initial", key="e", count=3, earliest=_AT, latest=_AT + 9, followups={"closed": 2}
-)
+SUMMARY: Final = Summary(name="initial", key="e", count=3, earliest=_AT, latest=_AT + 9, followups={"closed": 2})
 
 BUCKET: Final = Bucket(key="e", time=_AT - _AT % 60, count=3)
 

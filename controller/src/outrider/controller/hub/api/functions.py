@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from litestar import Controller, get, post
+from litestar import Controller, get
 from litestar.datastructures import State
-from litestar.params import Body, Parameter
+from litestar.params import Parameter
 
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.tokens import Scope
 
-from .authorization import ClientRequest, needs
-from .bodies import FunctionBody, FunctionValue, Items
-from .examples import FUNCTION, VALUE
-from .openapi import answers, example
+from .authorization import needs
+from .bodies import FunctionBody, Items
+from .examples import FUNCTION
+from .openapi import answers
 
 FunctionName = Annotated[str, Parameter(max_length=128, description="The function's name.")]
 

@@ -43,9 +43,7 @@ class Gate:
     :param most: requests at a time.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, loopback: bool, origins: Sequence[str] = (), most: int = MOST_REQUESTS
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, loopback: bool, origins: Sequence[str] = (), most: int = MOST_REQUESTS) -> None:
         self._app = app
         self._loopback = loopback
         self._origins = frozenset(origins)

@@ -15,7 +15,14 @@ from .openapi import answers
 _EVERYBODY: Final = {EXCLUDED: True}
 
 
-@get("/health", tags=["hub"], summary="Is it alive?", opt=_EVERYBODY, security=[{}], responses=answers(HEALTH, type=Health))
+@get(
+    "/health",
+    tags=["hub"],
+    summary="Is it alive?",
+    opt=_EVERYBODY,
+    security=[{}],
+    responses=answers(HEALTH, type=Health),
+)
 async def health() -> Health:
     """Answer as long as the process does."""
     return Health("ok")

@@ -14,7 +14,14 @@ from msgspec import json
 
 from outrider.controller.hub.live import Follower, Gap
 from outrider.controller.hub.parts import Parts
-from outrider.controller.hub.records import CommandRecord, EventRecord, ProgressRecord, Record, ResultRecord, StateRecord
+from outrider.controller.hub.records import (
+    CommandRecord,
+    EventRecord,
+    ProgressRecord,
+    Record,
+    ResultRecord,
+    StateRecord,
+)
 from outrider.controller.hub.tokens import Client, Scope
 from outrider.controller.selection import Scope as Devices
 from outrider.controller.targets import Target, parse
@@ -39,7 +46,7 @@ ROOM: Final = 5000
 
 TYPES: Final = ("state", "command", "progress", "result", "event")
 
-_STREAM: Final = b'event: hello\ndata: {}\n\nevent: state\ndata: ' + json.encode(STATE_RECORD) + b"\n\n"
+_STREAM: Final = b"event: hello\ndata: {}\n\nevent: state\ndata: " + json.encode(STATE_RECORD) + b"\n\n"
 
 
 class LiveStream(Controller):

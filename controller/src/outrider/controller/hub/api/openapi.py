@@ -25,6 +25,7 @@ TAGS: Final = {
     "hub": "The hub itself.",
 }
 
+
 class RawSchema(OpenAPISchemaPlugin):
     """A value that is JSON already, of any type."""
 
@@ -37,8 +38,9 @@ class RawSchema(OpenAPISchemaPlugin):
         """Any JSON at all."""
         return Schema(description="Any JSON.")
 
+
 def answers(
-    example: object,
+    shown: object,
     *problems: int,
     type: Any,  # noqa: ANN401  # what a handler returns; generic aliases are no types
     status: int = 200,
@@ -47,13 +49,15 @@ def answers(
 ) -> dict[int, ResponseSpec]:
     """How a handler's answers stand in the document: a good one with an example, and problems.
 
+    :param shown: the example.
     :param also: another status with the same body.
     """
-    good = ResponseSpec(type, description=description, generate_examples=False, examples=[example(example)])
+    good = ResponseSpec(type, description=description, generate_examples=False, examples=[example(shown)])
     known = {each: _problem(each) for each in sorted({400, 401, 403, 503, *problems})}
     return {status: good, **({also: good} if also else {}), **known}
 
-def config(url: str = "/") -> OpenAPIConfig:
+
+def config() -> OpenAPIConfig:
     """What the document says of the API as a whole."""
     return OpenAPIConfig(
         title="outrider hub",
@@ -69,6 +73,7 @@ def config(url: str = "/") -> OpenAPIConfig:
         use_handler_docstrings=True,
     )
 
+
 def _problem(status: int) -> ResponseSpec:
     return ResponseSpec(
         Problem,
@@ -78,7 +83,10 @@ def _problem(status: int) -> ResponseSpec:
         examples=[example(EXAMPLES[status])],
     )
 
+
 def example(value: object) -> Example:
+    """A value as it is sent, for the document."""
     return Example(value=json.decode(json.encode(value)))
 
-__all__ = ["PATH", "RawSchema", "answers", "config", "OpenAPIFormat", "OpenAPIType"]
+
+__all__ = ["PATH", "OpenAPIFormat", "OpenAPIType", "RawSchema", "answers", "config"]

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple, Self
 
@@ -13,7 +12,8 @@ from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, ResultQuery, ResultRecord
 from outrider.controller.hub.submissions import Standing, Submission, standings_of
 from outrider.controller.hub.tokens import Client, Scope
-from outrider.schema import COMMAND, Error, Result, Status
+from outrider.schema import Error, Result, Status
+from outrider.schema.codec import COMMAND
 
 from .bodies import CommandStatus, OutcomeBody, RolloutBody
 from .problems import Refused, not_found
@@ -202,7 +202,9 @@ async def _with_recorded(hub: Parts, found: Found) -> list[Standing]:
     """Each device's part, with the results that have been recorded where none is known here."""
     results = await asyncio.to_thread(_results, hub, found)
     standings = [
-        Standing(results.pop(device)) if not each.result.status.final and (device := each.result.device) in results else each
+        Standing(results.pop(device))
+        if not each.result.status.final and (device := each.result.device) in results
+        else each
         for each in found.standings
     ]
     known = {each.result.device for each in standings}

@@ -23,7 +23,9 @@ CommandId = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9_-]{1,64}$", descripti
 
 Target = Annotated[
     str | None,
-    Parameter(min_length=1, max_length=4096, description="A target, as `lamp-1`, `@kitchen` or `room=hall and is:ready`."),
+    Parameter(
+        min_length=1, max_length=4096, description="A target, as `lamp-1`, `@kitchen` or `room=hall and is:ready`."
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Meta, Struct, json
 
 from outrider.controller.durable import OutboxUnusable
-from outrider.controller.hub.store import StoreUnavailable
+from outrider.controller.hub.store import IdempotencyConflict, InvalidQuery, StoreUnavailable
 from outrider.controller.targets import TargetSyntax
 from outrider.schema import (
     BrokerUnreachable,
@@ -94,7 +94,9 @@ def of_error(error: OutriderError) -> Refused:
             return Refused(HTTPStatus.BAD_REQUEST, "invalid-arguments", detail, field=field)
         case MessageTooLarge():
             return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
-        case InvalidName():
+        case IdempotencyConflict():
+            return Refused(HTTPStatus.CONFLICT, "idempotency-conflict", detail)
+        case InvalidName() | InvalidQuery():
             return invalid(detail)
         case StoreUnavailable() | OutboxUnusable():
             return _later("store-unavailable", detail)
