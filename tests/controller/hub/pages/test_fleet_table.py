@@ -1,15 +1,14 @@
 """The table of devices: live, filtered by a target, of any length, and by keyboard."""
 
+from pathlib import Path
+
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.controller.hub.pages.conftest import DEVICES, Stage
+from outrider.controller.hub.hub import Hub
+from tests.controller.hub.pages.conftest import DEVICES, Stage, settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def rows(page: Page) -> object:
-    return page.get_by_role("table", name="Devices").locator("tbody tr[data-row]")
 
 
 async def open_table(page: Page, stage: Stage, query: str = "") -> None:
@@ -89,13 +88,17 @@ async def test_keyboard_goes_through_the_rows_and_opens_a_device(page: Page, sta
     await expect(page.get_by_role("heading", name="hostile", level=1)).to_be_focused()
 
 
-async def test_hub_that_is_away_is_said_and_found_again(page: Page, stage: Stage) -> None:
-    await open_table(page, stage)
-    await expect(page.locator(".connection")).to_have_text("live")
-    await page.context.set_offline(True)  # which lets connections stand
-    await stage.hub.parts.live.close()
-    await expect(page.locator(".away")).to_contain_text("The hub is away")
-    await page.context.set_offline(False)
-    await page.get_by_role("button", name="Try now").click()
-    await expect(page.locator(".connection")).to_have_text("live")
-    await expect(page.locator(".away")).to_be_hidden()
+async def test_hub_that_is_away_is_said_and_found_again(page: Page, stage: Stage, tmp_path: Path) -> None:
+    async with Hub(settings(stage.broker, tmp_path, requester="other")) as hub:
+        url = hub.url
+        await page.goto(f"{url}/#/devices")
+        await expect(page.locator(".connection")).to_have_text("live")
+    await expect(page.get_by_role("alert")).to_contain_text("The hub is away")
+    await expect(page.get_by_role("row", name="lamp-1")).to_be_visible()  # what was known stays
+    async with Hub(settings(stage.broker, tmp_path, requester="other", port=int(url.rpartition(":")[2]))):
+        await expect(page.locator(".connection")).to_have_text("live")
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        async with stage.fleet() as fleet:
+            await fleet.call("oven-1", "stop")
+            await expect(page.get_by_role("row", name="oven-1").get_by_text("unready")).to_be_visible()
+            await fleet.call("oven-1", "start")

@@ -14,7 +14,7 @@ from litestar import Response, get
 from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from msgspec import Struct
 
 HERE: Final = Path(__file__).parent
@@ -115,7 +115,7 @@ def document() -> Response[bytes]:
 
 @get("/assets/{version:str}/{name:path}", include_in_schema=False, sync_to_thread=False, opt=OPEN)
 def asset(
-    version: str, name: str, accepted: Annotated[str, Parameter(header="Accept-Encoding")] = ""
+    version: str, name: str, accepted: Annotated[str, HeaderParameter(name="Accept-Encoding")] = ""
 ) -> Response[bytes]:
     """Return one of the page's files."""
     site = read()
