@@ -75,9 +75,8 @@ hostile = Device("hostile", tags={"room": MARKUP, "constructor": "x"}, initial="
 async def deceive(
     job: Job, words: Annotated[str, Meta(title=MARKUP, description=MARKUP, pattern="^(a+)+$")] = MARKUP
 ) -> dict[str, object]:
-    __doc__ = ""
     job.print(MARKUP)
-    await job.report(0.5, MARKUP)
+    job.report(0.5, MARKUP)
     return {MARKUP: MARKUP, "dangerouslySetInnerHTML": {"__html": MARKUP}}
 
 

@@ -7,6 +7,7 @@ import { Store } from "./store.js";
 
 const LOOK = 1000;
 const LOOK_AT_ALL = 10_000;
+const EXPIRED = 60; // seconds after which nobody waits for it any more
 const KEPT = 200_000;
 const OPEN = new Set(["queued", "running", "offline", "sent", "waiting"]);
 
@@ -77,7 +78,8 @@ export class Following extends Store {
     if (this.#closed) return;
     this.changed();
     if (!this.ended && this.problem?.status !== 404) {
-      this.#timer = setTimeout(() => this.look(Date.now() - this.#looked > LOOK_AT_ALL), LOOK);
+      const old = this.info?.expires && Date.now() / 1000 > this.info.expires + EXPIRED && !this.counts.running;
+      this.#timer = setTimeout(() => this.look(Date.now() - this.#looked > LOOK_AT_ALL), old ? LOOK_AT_ALL : LOOK);
     }
   }
 

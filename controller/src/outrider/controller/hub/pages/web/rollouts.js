@@ -31,7 +31,7 @@ export function Rollouts() {
       <div class="head"><h2 id=${`rollout-${each.id}`}><a href=${to(["commands", each.id])}>${each.command} <span class="quiet">to ${each.target}</span></a></h2>
         ${!each.ended && session.may("send") && html`<${Twice} ask="Abort, and cancel what runs?" onConfirm=${() => remove(path("commands", each.id)).then(list.again, setProblem)}>Abort<//>`}</div>
       <p class="quiet">${each.behalf ? `by ${each.behalf}, ` : ""}<${Time} at=${each.issued} />, ${count(each.count, "device")}</p>
-      ${each.rollout && html`<${Stages} rollout=${each.rollout} count=${each.count} />`}
+      ${each.rollout && html`<${Stages} rollout=${each.rollout} count=${each.count} ended=${each.ended} />`}
     </article>`)}
     <${Older} list=${list} />
   </section>`;

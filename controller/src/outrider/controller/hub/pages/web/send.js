@@ -113,7 +113,7 @@ function useCommands(devices) {
       found.get(digest).number += 1;
     }
     return found;
-  }, [devices]);
+  }, [devices, fleet.membership]);
   const asked = [...kinds.keys()].slice(0, KINDS).sort().join(" ");
 
   useEffect(() => {
