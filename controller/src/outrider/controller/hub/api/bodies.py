@@ -135,7 +135,7 @@ class CommandStatus(Struct, frozen=True):
     id: str
     command: str
     target: str
-    args: Raw | None
+    args: Annotated[Raw, field("As they were sent; null where there were none.")]
     requester: Annotated[str, field("Who sent it: the hub, but for commands that others sent.")]
     behalf: Annotated[str, field("For whom: the token's name.")]
     issued: Annotated[float, field("Unix seconds.")]
