@@ -11,7 +11,7 @@ T = TypeVar("T")
 WAIT_LIMIT = 60.0
 """Seconds for which a request may wait for outcomes: many a proxy ends longer ones."""
 
-Seconds = Annotated[float, Meta(gt=0, le=604_800)]
+Seconds = Annotated[float, Meta(ge=0.001, le=604_800)]
 Wait = Annotated[float, Meta(ge=0, le=WAIT_LIMIT)]
 TargetText = Annotated[str, Meta(min_length=1, max_length=4096)]
 ShareText = Annotated[str, Meta(min_length=1, max_length=20, pattern=r"^\d+(\.\d+)?\s*%?$")]
