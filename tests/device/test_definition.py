@@ -168,6 +168,7 @@ def test_public_names_of_the_package() -> None:
             "error_of",
             "ping",
             "run_in_daemon_thread",
+            "value_of",
         ]
     )
     assert all(hasattr(device, name) for name in device.__all__)

@@ -41,6 +41,8 @@ class Bench:
             status=lambda: self.status,
             journal=self.journal,
             answer=self._take,
+            asking=None,
+            telling=None,
             clock=lambda: self.now,
             **options,
         )

@@ -16,6 +16,7 @@ from outrider.schema import (
     Encoding,
     Error,
     Event,
+    Member,
     Message,
     Progress,
     Result,
@@ -119,6 +120,7 @@ def messages(encoding: Encoding) -> dict[str, Message]:
         "event": Event(
             id="e1", device="lamp-1", name="initial", key="e", subject="s1", time=1763800000.0, data=raw({"n": 1})
         ),
+        "member": Member(device="words-1", idempotent=["count_words", "ping"]),
     }
 
 

@@ -131,6 +131,7 @@ def test_every_topic_is_a_channel_with_its_levels_as_parameters() -> None:
         *(topics.group("{group}", "{requester}"), topics.state("{device}"), topics.about("{device}")),
         *(topics.progress("{device}", "{requester}"), topics.result("{device}")),
         *(topics.result("{device}", "{requester}"), topics.event("{device}", "{name}")),
+        topics.member("{pool}", "{device}"),
     }
     found = written(prefix="acme/site1")["channels"]
     assert {channel["address"] for channel in found.values()} == built
@@ -144,7 +145,7 @@ def test_every_message_is_there_in_its_encodings() -> None:
     encodings: dict[str, set[str]] = {}
     for message in messages.values():
         encodings.setdefault(message["name"], set()).add(message["contentType"])
-    assert encodings.pop("State") == encodings.pop("About") == {JSON}
+    assert encodings.pop("State") == encodings.pop("About") == encodings.pop("Member") == {JSON}
     assert list(encodings.values()) == [{JSON, MSGPACK}] * 4
 
 
@@ -185,7 +186,7 @@ def test_operations_say_who_publishes_where_and_retained_what() -> None:
         for id, operation in operations.items()
         if resolved(found, operation["bindings"]["$ref"])["mqtt"]["retain"]
     }
-    assert retained == {"result", "resultUnnamed", "state", "about"}
+    assert retained == {"result", "resultUnnamed", "state", "about", "member"}
     replies = {id: each["reply"]["channel"]["$ref"] for id, each in operations.items() if "reply" in each}
     assert replies == {
         f"{channel}{named}.{action}": f"#/channels/result{named}"

@@ -20,12 +20,13 @@ def test_what_is_built_is_parsed_back(prefix: str, device: str, requester: str |
     assert topics.parse(topics.progress(device, who)) == Topic(Kind.PROGRESS, device=device, requester=who)
     assert topics.parse(topics.result(device, requester)) == Topic(Kind.RESULT, device=device, requester=requester)
     assert topics.parse(topics.event(device, name)) == Topic(Kind.EVENT, device=device, name=name)
+    assert topics.parse(topics.member(name, device)) == Topic(Kind.POOL, device=device, pool=name)
 
 
 @given(st.text())
 def test_any_text_parses_or_is_none(text: str) -> None:
     parsed = Topics().parse(text)
-    assert parsed is None or text.startswith(("devices/", "groups/"))
+    assert parsed is None or text.startswith(("devices/", "groups/", "pools/"))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,10 @@ def test_any_text_parses_or_is_none(text: str) -> None:
         "devices/lamp\n/cmd",
         "devices/" + "x" * 65 + "/cmd",
         "other/devices/lamp/cmd",
+        "pools/words",
+        "pools/all/lamp",
+        "pools/words/all",
+        "pools/words/lamp/x",
     ],
 )
 def test_topic_that_is_not_of_the_protocol_is_none(topic: str) -> None:

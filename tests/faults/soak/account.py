@@ -11,8 +11,8 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from outrider.controller.dispatch import value_of
 from outrider.controller.durable import Durable, DurableOutbox
+from outrider.device import value_of
 from outrider.device.invocation import has_forgotten
 from outrider.schema import Result, Status
 

@@ -1,6 +1,8 @@
 """People's side of outrider: see a fleet of devices, and command it."""
 
-from .dispatch import Dispatch, Outcome, value_of
+from outrider.device import value_of
+
+from .dispatch import Dispatch, Outcome
 from .fleet import Fleet
 from .plan import Plan, Share
 from .rollout import Rollout

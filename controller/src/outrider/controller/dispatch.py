@@ -3,14 +3,14 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar, overload
+from typing import Final, Generic, TypeVar
 
-from msgspec import Raw, UnsetType, json
+from msgspec import Raw, UnsetType
 
-from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of
+from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of, value_of
 from outrider.schema import Code, Error, LocalError, NoAnswer, Result, State, Status
 from outrider.schema.messages import MAX_EXPIRY
 
@@ -215,7 +215,7 @@ class Dispatch:
         self._cancel(self.missing)
         self._invocation.wake()
 
-    async def late(self) -> AsyncIterator[Reply]:
+    async def late(self) -> AsyncGenerator[Reply]:
         """Final answers that come after all and replace the outcomes `queued` and `running`, until all have come.
 
         For a dispatch whose `wait` is `math.inf`, iterated to its end before; cancel it to wait no more.
@@ -232,6 +232,10 @@ class Dispatch:
                     yield reply
         finally:
             self._invoker.forget(self._invocation)
+
+    def let_go(self) -> None:
+        """Take no more answers: for a dispatch whose `wait` is `math.inf` and whose late answers nobody waits for."""
+        self._invoker.forget(self._invocation)
 
     async def _settled(self) -> None:
         """Wait a moment for the broker's word on what was just sent: where all are away, nothing else waits for it."""
@@ -345,22 +349,3 @@ class Dispatch:
 def expires_in(wait: float | None) -> float:
     """Seconds a command stays good for a device that has not taken it yet."""
     return DEFAULT_WAIT if wait is None or wait == math.inf else max(wait, MIN_EXPIRY)
-
-
-@overload
-def value_of(result: Result) -> object: ...
-
-
-@overload
-def value_of(result: Result, type: type[T]) -> T: ...
-
-
-def value_of(result: Result, type: type[object] = object) -> object:
-    """The value of a `done` result, None for any other.
-
-    :param type: what to decode it as.
-    :raises msgspec.ValidationError: it is of another type.
-    """
-    if isinstance(result.value, UnsetType):
-        return None
-    return json.decode(result.value, type=type)

@@ -42,6 +42,9 @@ LOCKED: Final = 5.0
 GATHERED: Final = 0.05
 """Seconds for which outcomes are gathered, to be written together. Those that a kill takes are asked for again."""
 
+PRUNED_EACH: Final = 1.0
+"""Seconds between two looks for commands that are too old to be kept."""
+
 _APPLICATION: Final = 0x6F757472
 _VERSION: Final = 1
 
@@ -145,6 +148,7 @@ class DurableOutbox:
         self._timer: asyncio.TimerHandle | None = None
         self._unchecked: float = MOST
         self._together = False
+        self._pruned = 0.0
         self._sql = self._open()
 
     def __enter__(self) -> Self:
@@ -246,18 +250,8 @@ class DurableOutbox:
         """
         with self._writing():
             if record.place is not None:
-                self._prune(len(record.devices))
-                facts = (*record.place, record.behalf, record.command, record.target)
-                self._sql.execute(
-                    "INSERT INTO commands (id, broker, prefix, requester, behalf, command, target, issued, size) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (record.id, *facts, self._clock(), max(1, len(record.devices))),
-                )
-                told = {result.device: json.encode(result) for result in record.left_out}
-                self._sql.executemany(
-                    "INSERT INTO devices (id, device, outcome) VALUES (?, ?, ?)",
-                    [(record.id, device, told.get(device)) for device in record.devices],
-                )
+                self._add_command(record, record.place, devices, sending)
+                return
             self._sql.execute("UPDATE commands SET ended = NULL WHERE id = ?", (record.id,))
             number = self._sql.execute("SELECT count(*) FROM sendings WHERE id = ?", (record.id,)).fetchone()[0]
             self._sql.execute("INSERT INTO sendings VALUES (?, ?, ?, ?)", (record.id, number, *sending))
@@ -266,6 +260,26 @@ class DurableOutbox:
                 "ON CONFLICT DO UPDATE SET sending = excluded.sending",
                 [(record.id, device, number) for device in devices],
             )
+
+    def _add_command(self, record: "Record", place: Place, devices: Sequence[str], sending: Sending) -> None:
+        """A command with its first sending, inside a transaction."""
+        self._prune(len(record.devices))
+        facts = (*place, record.behalf, record.command, record.target)
+        self._sql.execute(
+            "INSERT INTO commands (id, broker, prefix, requester, behalf, command, target, issued, size) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (record.id, *facts, self._clock(), max(1, len(record.devices))),
+        )
+        self._sql.execute("INSERT INTO sendings VALUES (?, 0, ?, ?)", (record.id, *sending))
+        told = {result.device: json.encode(result) for result in record.left_out}
+        sent = frozenset(devices)
+        self._sql.executemany(
+            "INSERT INTO devices (id, device, sending, outcome) VALUES (?, ?, ?, ?)",
+            [
+                (record.id, device, 0 if device in sent else None, told.get(device))
+                for device in dict.fromkeys((*record.devices, *devices))
+            ],
+        )
 
     def note(self, id: str, device: str, outcome: Result | None) -> None:
         """Gather an outcome, or that a device has accepted the command, to be written soon. For a record."""
@@ -341,8 +355,12 @@ class DurableOutbox:
             sql.execute("COMMIT")
 
     def _prune(self, coming: int) -> None:
-        """Make room, inside a transaction."""
+        """Make room, inside a transaction; of what is too old now and then."""
         now = self._clock()
+        if self._pruned <= now < self._pruned + PRUNED_EACH and self._unchecked + coming < MOST * OVER:
+            self._unchecked += coming
+            return
+        self._pruned = now
         self._sql.execute("DELETE FROM commands WHERE ended < ?", (now - KEPT,))
         self._sql.execute(
             "DELETE FROM commands WHERE ended IS NULL AND issued < ? AND NOT EXISTS "

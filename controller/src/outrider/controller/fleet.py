@@ -24,8 +24,10 @@ from outrider.device import (
     Pace,
     Subscription,
     error_of,
+    value_of,
 )
 from outrider.device.answers import NOT_RETAINED
+from outrider.device.calls import arguments as arguments_of
 from outrider.schema import (
     ANY,
     About,
@@ -43,7 +45,7 @@ from outrider.schema.messages import MAX_EXPIRY
 from .batches import InBatches
 from .course import AnyOf, AtOnce, Course, Patience, is_there
 from .descriptions import ABOUT_WAIT, Descriptions
-from .dispatch import Dispatch, Outcome, expires_in, value_of
+from .dispatch import Dispatch, Outcome, expires_in
 from .durable import Durable, DurableOutbox, Place, Record
 from .plan import Plan, Share
 from .resume import resumed
@@ -352,7 +354,7 @@ class Fleet:
         :raises UnknownTarget: the target stands for no device.
         :raises NoMember: no member of the pool is ready.
         """
-        arguments = _arguments(args, named)
+        arguments = arguments_of(args, named)
         targets = self.resolve(target)
         if targets.pool is not None:  # to know whether it is idempotent there
             await self.abouts(targets.devices)
@@ -382,7 +384,7 @@ class Fleet:
         :raises RemoteError: the device answered otherwise than `done`.
         :raises NoAnswer: none came within 30 s, or the device is terminated and was not asked.
         """
-        arguments = _arguments(args, named)
+        arguments = arguments_of(args, named)
         if device.startswith("any:"):
             await self.abouts(self.resolve(device).devices)
             (outcome,) = [each async for each in self.dispatch(device, command, arguments).each(type)]
@@ -446,9 +448,3 @@ class Fleet:
                 self._invoker.receive(topic, message.payload)
             else:
                 self.roster.receive(topic, message.payload)
-
-
-def _arguments(args: tuple[object, ...], named: dict[str, object]) -> Arguments:
-    if args and named:
-        raise TypeError("give arguments by position or by name, not both: the protocol has one or the other")
-    return named or list(args)

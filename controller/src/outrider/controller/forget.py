@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from outrider.device import Connection, Message, Subscription
-from outrider.schema import BrokerUnreachable, LocalError, Topics
+from outrider.schema import ANY, BrokerUnreachable, Kind, LocalError, Topics
 
 from .course import is_there
 from .fleet import Fleet
@@ -87,7 +87,9 @@ async def retained(fleet: Fleet, devices: Sequence[str]) -> list[str]:
             Connection(fleet.connection.address, client_id=name, receive=receive) as connection,
         ):
             await connection.wait_connected(retry=False)
-            await connection.subscribe(*(Subscription(fleet.topics.of_device(device)) for device in devices))
+            filters = [fleet.topics.of_device(device) for device in devices]
+            filters += [fleet.topics.member(ANY, device) for device in devices]
+            await connection.subscribe(*map(Subscription, filters))
             await connection.roundtrip()
     except TimeoutError:
         raise BrokerUnreachable(
@@ -102,4 +104,7 @@ def _batches(devices: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _device_of(topics: Topics, topic: str) -> str:
+    parsed = topics.parse(topic)
+    if parsed is not None and parsed.kind is Kind.POOL and parsed.device is not None:
+        return parsed.device
     return topic.removeprefix(topics.of_device("").removesuffix("/#")).partition("/")[0]

@@ -22,12 +22,11 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct, UnsetType
 
-from outrider.device import Arguments, Reply, RunningJob, error_of
+from outrider.device import Arguments, Reply, RunningJob, error_of, value_of
 from outrider.schema import ALL, Error, InvalidName, Progress, Result, Status, is_name
 from outrider.schema.messages import MAX_EXPIRY
 
 from .course import LOOK_AGAIN, is_there
-from .dispatch import value_of
 from .fleet import Fleet
 from .onlooker import Heard, Onlooker
 from .targets import Target

@@ -7,14 +7,15 @@ import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from outrider.schema import ALL, NoMember, State, UnknownTarget
+from outrider.device.pool import no_member
+from outrider.schema import ALL, State, UnknownTarget
 
 from .grammar import TargetSyntax, read
 from .plan import Share
 from .selection import All, Compare, Glob, Group, In, Is, Pool, Scope, Selection, parts_of, typed
 from .suggestions import nearest
 
-__all__ = ["Target", "TargetSyntax", "Targets", "no_member", "parse", "require_seen", "resolve", "sample"]
+__all__ = ["Target", "TargetSyntax", "Targets", "parse", "require_seen", "resolve", "sample"]
 
 Target = Selection
 """A target that has been read."""
@@ -82,18 +83,6 @@ def require_seen(targets: Targets, states: Mapping[str, State]) -> Targets:
     return targets
 
 
-def no_member(pool: str, states: Mapping[str, State]) -> NoMember:
-    """The error for a pool without a ready member; says how its members are."""
-    counts: dict[str, int] = {}
-    for state in states.values():
-        if pool in state.pools:
-            counts[state.status] = counts.get(state.status, 0) + 1
-    said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    known = {name for state in states.values() for name in state.pools}
-    nobody = f": no device is in this pool{nearest(pool, known, mark='any:')}"
-    return NoMember(f"no member of any:{pool} is ready{f' (members: {said})' if said else nobody}")
-
-
 def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
     """So many of the devices, chosen by chance; the same ones for the same devices and seed."""
     count = min(limit.of(len(targets.devices)), len(targets.devices))
@@ -105,7 +94,8 @@ def sample(targets: Targets, limit: Share, seed: int | None = None) -> Targets:
 def _nobody(selection: Selection, states: Mapping[str, State]) -> UnknownTarget:
     """Why a target stands for no device, and what there is instead."""
     if isinstance(selection, Pool):
-        return no_member(selection.name, states)
+        known = {name for state in states.values() for name in state.pools}
+        return no_member(selection.name, states, nearest(selection.name, known, mark="any:"))
     return UnknownTarget(_words_for_nobody(selection, states))
 
 

@@ -6,11 +6,12 @@ from .clock import ManualClock
 from .connection import Connection, Message, Subscription, Will
 from .device import Device
 from .invocation import Invocation, Reply
-from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invoker, error_of
+from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invoker
 from .job import Job, RunningJob, Track
-from .journal import Entry, Journal, Key, Stage
+from .journal import Entry, Journal, KeptEvent, Key, Stage
 from .journal_file import JournalFile
 from .memory_journal import MemoryJournal
+from .outcome import error_of, value_of
 from .repeats import PACE, Pace
 from .sqlite_journal import SqliteJournal
 from .threads import run_in_daemon_thread
@@ -30,6 +31,7 @@ __all__ = [
     "Job",
     "Journal",
     "JournalFile",
+    "KeptEvent",
     "Key",
     "ManualClock",
     "MemoryJournal",
@@ -48,4 +50,5 @@ __all__ = [
     "error_of",
     "ping",
     "run_in_daemon_thread",
+    "value_of",
 ]

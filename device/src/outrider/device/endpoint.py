@@ -19,6 +19,7 @@ from outrider.schema import (
     Kind,
     LocalError,
     OutriderError,
+    Result,
     Topic,
     Topics,
     digest_of,
@@ -30,11 +31,14 @@ from .address import Address
 from .admission import Registration
 from .answers import OUTBOX, Answers
 from .builtin import READING, RESERVED, Controls, Stats
+from .caller import Caller
 from .connection import Connection, Message, Subscription
 from .definition import Definition
+from .events import Events
 from .executor import Answer, Executor
 from .journal import Journal
 from .lifecycle import Lifecycle
+from .performing import Performing
 from .presence import Presence
 
 logger = logging.getLogger("outrider.device")
@@ -45,6 +49,9 @@ GRACE = 0.5
 CATCHING_UP = 5.0
 """Seconds after a connect in which commands may come that had to wait for it."""
 
+HEARD = (Kind.STATE, Kind.POOL, Kind.RESULT, Kind.PROGRESS)
+"""What comes beside commands: its own state, and what it needs to call others."""
+
 SESSION_EXPIRY = 7 * 86400
 """Seconds the broker keeps commands for a device that is away."""
 
@@ -54,6 +61,7 @@ class Endpoint:
 
     :param journal: open, and closed by whoever opened it.
     :param clock: Unix seconds.
+    :ivar performing: gives it commands in this process, without the broker.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Endpoint:
         self._ended = asyncio.Event()
         self._keeps_status = False
         self._failure: LocalError | None = None
+        self._caller: Caller | None = None
         self._lifecycle = Lifecycle(self._journal.status() or definition.initial, self._status_changed)
         registrations = dict(definition.commands)
         self._executor = Executor(
@@ -88,12 +97,15 @@ class Endpoint:
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._give,
+            asking=lambda: self.caller,
+            telling=lambda: self.events,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
             max_threads=definition.max_threads,
             max_size=definition.max_size,
         )
+        self.performing = Performing(self._executor, definition.id, clock)
         controls = Controls(self._lifecycle, self._executor, lambda: about, self._stats)
         registrations |= {
             name: Registration.of_control(getattr(controls, name), idempotent=name in READING) for name in RESERVED
@@ -132,6 +144,32 @@ class Endpoint:
             on_connect=self._connected,
         )
         self._answers = Answers(self._connection, self.topics, definition.id, self._journal, self._dropped)
+        self.events = Events(
+            definition.id,
+            self.topics,
+            journal,
+            publish=self._connection.publish,
+            connected=lambda: self._connection.connected,
+            clock=clock,
+            dropped=self._dropped,
+            max_waiting=definition.max_events,
+            max_size=definition.max_size,
+        )
+
+    @property
+    def caller(self) -> Caller:
+        """The device as a requester; made when it is first needed, for most devices call nobody."""
+        if self._caller is None:
+            self._caller = Caller(
+                self._connection,
+                self.topics,
+                self._device.id,
+                state=self._presence.published,
+                clock=self._clock,
+            )
+            if self._connection.ended:
+                self._caller.close()
+        return self._caller
 
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.
@@ -140,12 +178,14 @@ class Endpoint:
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         self._executor.recover()
-        async with self._connection, asyncio.TaskGroup() as tasks:
+        async with self.events, self._connection, asyncio.TaskGroup() as tasks:
             subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
             await self._ended.wait()
             subscribing.cancel()
             stopped = await self._executor.close(GRACE)
             self._presence.close()
+            if self._caller is not None:
+                self._caller.close()
             if self._keeps_status:
                 self._presence.changed()
             if self._connection.connected:
@@ -181,6 +221,8 @@ class Endpoint:
                 Subscription(self.topics.state(device.id)),
             )
         except LocalError as error:
+            if self._ended.is_set():  # by `crash`, which ends the connection
+                return
             self._failure = error
             self._keeps_status = True
             self._ended.set()
@@ -200,9 +242,11 @@ class Endpoint:
         topic = self._parse(message.topic)
         if topic is not None and topic.kind is Kind.CMD:
             self._command(topic, message)
-        elif topic is not None and topic.kind is Kind.STATE:
-            if not self._ended.is_set():
+        elif topic is not None and topic.kind in HEARD:
+            if topic.kind is Kind.STATE and topic.device == self._device.id and not self._ended.is_set():
                 self._presence.receive(message)
+            if self._caller is not None or topic.device != self._device.id:
+                self.caller.receive(topic, message.payload)
         else:
             self._drop("topic", f"nothing of the protocol belongs on {message.topic!r}")
 
@@ -258,13 +302,20 @@ class Endpoint:
     # What goes out beside answers
 
     def _give(self, answer: Answer) -> None:
-        self._answers.give(answer)
+        if not self.performing.take(answer):
+            self._answers.give(answer)
+        elif answer.entry and isinstance(answer.message, Result):
+            self._journal.delivered(answer.entry)
 
     def _connected(self) -> None:
         self._connected_at = time.monotonic()
         self._presence.publish(self._lifecycle.status)
         self._presence.publish_about()
+        self._presence.publish_pools()
         self._answers.repeat()
+        if self._caller is not None:
+            self._caller.reconnected()
+        self.events.send()
 
     def _status_changed(self, status: str) -> None:
         self._presence.changed()
@@ -293,6 +344,8 @@ class Endpoint:
             jobs=len(self._executor.running()),
             ended=dict(self._executor.counts),
             dropped=dict(self._dropped),
+            events_waiting=self.events.waiting,
+            events_sent=self.events.sent,
         )
 
 

@@ -15,8 +15,6 @@ from msgspec.structs import replace
 
 from outrider.schema import (
     ANY,
-    EXCEPTIONS,
-    Code,
     Command,
     Decoder,
     Encoding,
@@ -26,7 +24,6 @@ from outrider.schema import (
     LocalError,
     NoAnswer,
     Progress,
-    RemoteError,
     Result,
     Status,
     Topic,
@@ -383,7 +380,9 @@ class Invoker:
             repeats = asked.repeats()
             if returned:
                 repeats.returned(returned, now)
-            if connected:
+            if connected and repeats.next > now:  # most of them: there may be thousands
+                following = min(following, repeats.next)
+            elif connected:
                 room = max(0, MOST_REPEATED - self._connection.pending)
                 for device in repeats.due(now, self._away, room):
                     self._repeat(asked, device, now)
@@ -440,18 +439,3 @@ def _new_id() -> str:
 def _good_for(wait: float) -> float:
     """Seconds until a command expires whose answer is waited for so long."""
     return min(max(wait, MIN_EXPIRY), MAX_EXPIRY)
-
-
-def error_of(result: Result) -> RemoteError | None:
-    """The exception for a final answer, None for `done`."""
-    if result.status is Status.DONE:
-        return None
-    kind = EXCEPTIONS.get(result.status, RemoteError)
-    error = result.error
-    said = error.message if error else ""
-    code = error.code if error else Code.INTERNAL
-    words = f"{result.device}: {result.command} {result.status}" + (f" ({code})" if code else "")
-    message = f"{words}: {said}" if said else words
-    return kind(
-        message, device=result.device, command=result.command, code=code, details=error.details if error else None
-    )

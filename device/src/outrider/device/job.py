@@ -1,6 +1,7 @@
 """What a command's function sees of its own execution: track, report, print, cancelled."""
 
 import asyncio
+import concurrent.futures
 import io
 import math
 import time
@@ -8,6 +9,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sized
 from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
+
+from outrider.schema import BrokerUnreachable, NotServed, Result
+
+from .calls import Asking, Calls
+from .emitting import Emits
+from .events import Events
 
 T = TypeVar("T")
 
@@ -32,10 +39,11 @@ Report = Callable[[float | None, str | None], None]
 Output = Callable[[Literal["stdout", "stderr"], str], None]
 
 
-class Job:
+class Job(Calls, Emits):
     """One execution of a command. A function asks for it with a parameter annotated `Job`.
 
-    The same methods serve `async def` and plain `def` functions; they may be called from any thread.
+    The same methods serve `async def` and plain `def` functions, but for `call` and `emit`, which a plain one spells
+    `call_blocking` and `emit_blocking`; they may be called from any thread.
 
     :ivar id: the command's id.
     :ivar command: the command's name.
@@ -43,13 +51,27 @@ class Job:
     :ivar behalf: for whom the requester asked, empty if for itself.
     """
 
-    def __init__(self, id: str, command: str, requester: str, behalf: str, report: Report, output: Output) -> None:
+    def __init__(
+        self,
+        id: str,
+        command: str,
+        requester: str,
+        behalf: str,
+        report: Report,
+        output: Output,
+        *,
+        asking: Callable[[], Asking] | None = None,
+        telling: Callable[[], Events] | None = None,
+    ) -> None:
         self.id = id
         self.command = command
         self.requester = requester
         self.behalf = behalf
         self._report = report
         self._output = output
+        self._asking = asking
+        self._waiting: set[concurrent.futures.Future[Result]] = set()
+        self._telling = telling
         self._cancelled = False
 
     @property
@@ -64,6 +86,27 @@ class Job:
     def cancel(self) -> None:
         """Make `cancelled` true. The device calls it; a function rather raises or returns."""
         self._cancelled = True
+        for call in list(self._waiting):
+            call.cancel()
+
+    def asking(self) -> Asking:
+        """See `Calls`."""
+        if self._asking is None:
+            raise BrokerUnreachable(f"{self.command} runs without a connection, so it cannot call other devices")
+        return self._asking()
+
+    def waits(self, call: "concurrent.futures.Future[Result]") -> None:
+        """Note that the function's thread waits for this call: `cancel` ends it."""
+        self._waiting.add(call)
+        call.add_done_callback(self._waiting.discard)
+        if self._cancelled:
+            call.cancel()
+
+    def telling(self) -> Events:
+        """See `Emits`."""
+        if self._telling is None:
+            raise NotServed(f"{self.command} runs without a device that is served, so nobody would keep an event")
+        return self._telling()
 
     def check(self) -> None:
         """Raise `asyncio.CancelledError` if this job should end."""

@@ -1,11 +1,22 @@
-"""How a device stands on the broker: its retained state and about, its session, its will."""
+"""How a device stands on the broker: its retained state and about, its pools, its session, its will."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from outrider.schema import About, Decoder, Encoding, InvalidMessage, JournalError, State, Topics, encode
+from outrider.schema import (
+    About,
+    Decoder,
+    Encoding,
+    InvalidMessage,
+    JournalError,
+    Member,
+    State,
+    Topics,
+    encode,
+    is_name,
+)
 from outrider.schema.messages import MAX_SESSION
 
 from .connection import Message, Will
@@ -27,6 +38,8 @@ _STATE = Decoder(State)
 class Presence:
     """The state and the about of one device, and what is done when another state stands in the place of its own.
 
+    :ivar session: the session that it is in.
+    :ivar published: the state that it has published last, empty before.
     :param about: with its digest.
     :param publish: takes a topic and a payload to be retained; it never raises.
     :param reconnect: ends the network connection, so that the next one begins with a higher session.
@@ -54,7 +67,7 @@ class Presence:
         self._clock = clock
         self._since = clock()
         self._foreign_session = 0
-        self._published = b""
+        self.published = b""
         self._status = ""
         self._healing: asyncio.TimerHandle | None = None
         self._healed = float("-inf")
@@ -73,21 +86,35 @@ class Presence:
     def publish(self, status: str) -> None:
         """Publish the state."""
         self._status = status
-        self._published = encode(self._state(status), Encoding.JSON)
-        self._publish(self._topics.state(self._definition.id), self._published)
+        self.published = encode(self._state(status), Encoding.JSON)
+        self._publish(self._topics.state(self._definition.id), self.published)
+        if status == "terminated":
+            self._leave(self._definition.pools)
 
     def publish_about(self) -> None:
         """Publish what this device can do."""
         self._publish(self._topics.about(self._definition.id), encode(self._about, Encoding.JSON))
 
+    def publish_pools(self) -> None:
+        """Say in each of its pools that this device is a member."""
+        definition = self._definition
+        idempotent = sorted(name for name, command in definition.commands.items() if command.idempotent)
+        member = encode(Member(device=definition.id, idempotent=idempotent), Encoding.JSON)
+        for pool in definition.pools:
+            self._publish(self._topics.member(pool, definition.id), member)
+
     def receive(self, message: Message) -> None:
         """See what stands in the place of the own state: correct it, or overtake a newer session."""
-        if message.payload == self._published:
+        if message.payload == self.published:
             return
         try:
-            session = _STATE.decode(message.payload)[0].session
+            state, _ = _STATE.decode(message.payload)
+            session = state.session
         except InvalidMessage:
             session = 0
+        else:
+            if message.retain and session < self.session:  # what an earlier process of this device has left
+                self._leave(pool for pool in state.pools if pool not in self._definition.pools)
         if self.session < session <= BELIEVED:
             self._foreign_session = max(self._foreign_session, session)
             self._heal_soon()
@@ -99,6 +126,11 @@ class Presence:
         """Correct nothing any more."""
         if self._healing:
             self._healing.cancel()
+
+    def _leave(self, pools: Iterable[str]) -> None:
+        for pool in pools:
+            if is_name(pool):
+                self._publish(self._topics.member(pool, self._definition.id), b"")
 
     def _heal_soon(self) -> None:
         if self._healing is None:

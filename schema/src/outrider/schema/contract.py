@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, cast
 import msgspec
 from msgspec import Struct
 
-from .messages import About, Command, Event, Progress, Result, State
+from .messages import About, Command, Event, Member, Progress, Result, State
 from .topics import Topics
 
 Side = Literal["requester", "device"]
@@ -108,7 +108,23 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             retained=True,
         ),
         Channel("about", topics.about("{device}"), "device", "about", "What a device can do", retained=True),
-        Channel("event", topics.event("{device}", "{name}"), "device", "event", "A fact that a device tells"),
+        Channel(
+            "event",
+            topics.event("{device}", "{name}"),
+            "device",
+            "event",
+            "A fact that a device tells",
+            "At least once, in order: consumers drop repeats by device and id.",
+        ),
+        Channel(
+            "member",
+            topics.member("{pool}", "{device}"),
+            "device",
+            "member",
+            "That a device is in a pool",
+            "For devices that call any one of the pool: whose states to look at. Cleared when the device ends.",
+            retained=True,
+        ),
     )
 
 
@@ -180,8 +196,18 @@ MESSAGES: Final[Mapping[str, MessageKind]] = MappingProxyType(
         ),
         "event": MessageKind(
             Event,
-            {"id": "e1", "device": "lamp-1", "name": "switched", "time": 1795387232.5, "data": True},
+            {
+                "id": "1f0c9e6a2b7d4835-1",
+                "device": "lamp-1",
+                "name": "switched",
+                "key": "kitchen",
+                "time": 1795387232.5,
+                "data": {"on": True},
+            },
             of_command=False,
+        ),
+        "member": MessageKind(
+            Member, {"device": "words-1", "idempotent": ["count_words", "ping"]}, of_command=False, encodings=(JSON,)
         ),
     }
 )
@@ -191,6 +217,7 @@ PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "device": "A device's id: 1 to 64 of the characters A-Z a-z 0-9 _ -",
         "group": "A group's name, in the characters of an id, or `all`.",
+        "pool": "A pool's name, in the characters of an id.",
         "requester": "Who asks: a stable name, in the characters of an id.",
         "name": "The event's name, in the characters of an id.",
     }

@@ -18,6 +18,10 @@ Time = Annotated[float, Meta(ge=0, le=1e11)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
 # MessagePack has numbers that are none, which equal everything when they are compared.
 Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]
+LONGEST_KEY = 256
+"""Characters that the key and the subject of an event may have."""
+
+EventKey = Annotated[str, Meta(min_length=1, max_length=LONGEST_KEY)]
 Values = dict[str, str | int | Finite | bool]
 
 DEFAULT_EXPIRY = 300.0
@@ -111,6 +115,17 @@ class State(Struct, frozen=True, kw_only=True):
     about: str = ""
 
 
+class Member(Struct, frozen=True, kw_only=True):
+    """What stands, retained, where a device says that it is in a pool: whom to look at, not how it is.
+
+    A device is a member while its `State` lists the pool. `idempotent` names its commands that may run again, so that
+    who calls them knows whether another member may be asked.
+    """
+
+    device: Name
+    idempotent: list[Annotated[str, Meta(max_length=128)]] = []
+
+
 class CommandAbout(Struct, frozen=True, omit_defaults=True):
     """One command in an `About`: its help, JSON Schemas of its arguments (an object) and its result.
 
@@ -133,20 +148,23 @@ class About(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A fact that a device tells of its own accord. Consumers drop repeats by (device, id)."""
+    """A fact that a device tells of its own accord. Consumers drop repeats by (device, id).
+
+    `subject` is what it is about, so that later events can refer to it; `key` is what events of a name are counted by.
+    """
 
     id: Name
     device: Name
     name: Name
-    key: str | None = None
-    subject: str | None = None
+    key: EventKey | None = None
+    subject: EventKey | None = None
     time: Time
     data: Raw | UnsetType = UNSET
 
 
 _SORTED = json.Encoder(order="sorted")
 
-Message = Command | Progress | Result | State | About | Event
+Message = Command | Progress | Result | State | About | Event | Member
 
 
 def digest_of(about: About) -> str:

@@ -9,6 +9,7 @@
 | devices/<id>/progress/<req>     | `Topics.progress` | `Topic(PROGRESS, device=…, requester=…)` |
 | devices/<id>/result[/<req>]     | `Topics.result`   | `Topic(RESULT, device=…, requester=…)` |
 | devices/<id>/event/<name>       | `Topics.event`    | `Topic(EVENT, device=…, name=…)`       |
+| pools/<pool>/<id>               | `Topics.member`   | `Topic(POOL, device=…, pool=…)`        |
 """
 
 import re
@@ -28,7 +29,7 @@ _OTHER = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
 
 
 class Kind(StrEnum):
-    """The level of a topic that says what it carries."""
+    """The level of a topic that says what it carries: the last fixed one."""
 
     CMD = "cmd"
     STATE = "state"
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     PROGRESS = "progress"
     RESULT = "result"
     EVENT = "event"
+    POOL = "pools"
 
 
 class Topic(NamedTuple):
@@ -46,6 +48,7 @@ class Topic(NamedTuple):
     group: str | None = None
     requester: str | None = None
     name: str | None = None
+    pool: str | None = None
 
 
 def is_name(text: str) -> bool:
@@ -121,6 +124,10 @@ class Topics:
         """Where a device publishes an event."""
         return f"{self._root}devices/{device}/event/{name}"
 
+    def member(self, pool: str, device: str) -> str:
+        """Where a device says, retained, that it is in a pool; with `ANY` the filter for all that are."""
+        return f"{self._root}pools/{pool}/{device}"
+
     def parse(self, topic: str) -> Topic | None:
         """What a topic means, or None if it is none of this protocol's under this prefix."""
         if not topic.startswith(self._root):
@@ -142,6 +149,8 @@ class Topics:
                 return Topic(Kind(kind), device=device, requester=requester)
             case ["devices", device, "event", name] if is_name(device) and is_name(name):
                 return Topic(Kind.EVENT, device=device, name=name)
+            case ["pools", pool, device] if is_name(pool) and is_name(device):
+                return Topic(Kind.POOL, device=device, pool=pool)
             case _:
                 return None
 

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from rich.table import Table
 from rich.text import Text
 
-from outrider.controller.dispatch import NOT_ADDRESSED, value_of
-from outrider.device import RESERVED, Reply
+from outrider.controller.dispatch import NOT_ADDRESSED
+from outrider.device import RESERVED, Reply, value_of
 from outrider.schema import About, Progress, Result, State, Status
 
 from .documentation import about_table, about_text

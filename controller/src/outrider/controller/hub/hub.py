@@ -15,11 +15,14 @@ from outrider.controller.fleet import Fleet
 from outrider.device import Address
 from outrider.schema import LocalError, Topics
 
+from . import plugins
 from .api.application import create_app
 from .live import Live
 from .parts import Parts
+from .plugins import Context
 from .recorder import Recorder
 from .server import Server
+from .services import Functions, Services
 from .store import Store, StoreUnavailable
 from .submissions import Submissions
 from .tokens import Tokens
@@ -110,7 +113,7 @@ class Hub:
         loopback = is_loopback(settings.host)
         if not loopback and not await asyncio.to_thread(store.tokens):
             raise TokensNeeded(
-                f"on {settings.host} everybody who reaches this machine could command your devices: make a token first, "
+                f"on {settings.host} everybody who reaches this machine could command your devices: make a token first "
                 "with `outrider hub token add NAME --scope send`, or keep to 127.0.0.1"
             )
         live = Live()
@@ -126,13 +129,31 @@ class Hub:
             )
         )
         submissions = await enter(Submissions(fleet))
-        self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store))
+        functions = await self._functions(fleet, store)
+        self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), functions)
         app = create_app(self.parts, loopback=loopback, origins=settings.origins)
         self._server = await enter(Server(app, settings.host, settings.port))
         self._stack.callback(live.close)  # before the server, which waits for those who follow
         if settings.keep is not None or settings.most is not None:
             pruning = asyncio.create_task(self._prune(store), name="retention")
             self._stack.callback(pruning.cancel)
+
+    async def _functions(self, fleet: Fleet, store: Store) -> Functions | None:
+        """What plugins offer; a hub without any is no member of the pool."""
+        settings = self.settings
+        found = plugins.load(settings.plugins)
+        if not found:
+            return None
+        context = Context(settings.requester, fleet, store)
+        services = Services(
+            found,
+            context,
+            broker=settings.broker,
+            prefix=settings.prefix,
+            journal=settings.outbox.with_name("hub-journal.sqlite"),
+        )
+        await self._stack.enter_async_context(services)
+        return services.functions
 
     async def _prune(self, store: Store) -> None:
         """Remove what is too old or too much, from time to time."""

@@ -6,6 +6,7 @@ from outrider.controller.fleet import Fleet
 
 from .live import Live
 from .recorder import Recorder
+from .services import Functions
 from .store import Store
 from .submissions import Submissions
 from .tokens import Tokens
@@ -14,7 +15,10 @@ from .writer import Writer
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What `hub` puts together. All of it is open as long as the hub is."""
+    """What `hub` puts together. All of it is open as long as the hub is.
+
+    :ivar functions: those of the plugins; None where there are no plugins.
+    """
 
     fleet: Fleet
     store: Store
@@ -23,3 +27,4 @@ class Parts:
     live: Live
     submissions: Submissions
     tokens: Tokens
+    functions: Functions | None = None

@@ -18,6 +18,7 @@ from .authorization import Authentication
 from .commands import Commands, Rollouts
 from .devices import Devices
 from .events import Events
+from .functions import PluginFunctions
 from .gate import BODY_LIMIT, Gate
 from .health import health, me, ready
 from .live import LiveStream
@@ -31,7 +32,9 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
     :param loopback: whether nobody outside this machine reaches it, so that tokens are not needed until there is one.
     :param origins: sites whose pages may use the API, as `https://fleet.example`.
     """
-    api = Router(openapi.PATH, route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream])
+    api = Router(
+        openapi.PATH, route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions]
+    )
     app = Litestar(
         [api, me, health, ready, *pages()],
         state=State({"hub": parts, "tokens": parts.tokens, "loopback": loopback}),

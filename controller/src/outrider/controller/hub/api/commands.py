@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+from http import HTTPStatus
 from typing import Annotated
 
 from litestar import Controller, Response, delete, get, post
@@ -23,7 +24,7 @@ from .bodies import WAIT_LIMIT, CommandBody, CommandStatus, Items, PlanBody
 from .examples import COMMAND, COMMAND_RECORD, PROGRESS_RECORD, ROLLOUT, STATUS
 from .openapi import PATH, answers, example
 from .outcomes import Found, find, overview, status_of
-from .problems import invalid, not_found
+from .problems import Refused, invalid, not_found
 
 Outcomes = Annotated[
     Status | None, Parameter(query="status", required=False, description="Only outcomes with this status.")
@@ -84,6 +85,9 @@ class Commands(Controller):
         It is written down before it is answered: also after a crash of the hub each device has one outcome.
         """
         hub: Parts = state.hub
+        if data.command == "jobs" and not request.user.may(Scope.AUDIT):
+            words = f"devices tell of everybody's jobs: ask for yours with GET {PATH}/jobs, or with the scope audit"
+            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words, field="command")
         order = _order(data, request.user)
         id = None if key is None else await _id_of(hub, request.user, key, data)
         submission = await hub.submissions.submit(order, id)

@@ -64,9 +64,8 @@ def config() -> OpenAPIConfig:
         version=importlib.metadata.version("outrider-controller"),
         summary="See a fleet of devices on an MQTT broker, command it, and ask for its history.",
         description="Errors are problem details (RFC 9457) with a `code` for programs. Times are Unix seconds.",
-        path=PATH,
-        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-        root_schema_site=None,
+        path=f"{PATH}/openapi.json",
+        render_plugins=[JsonRenderPlugin(path="/")],
         tags=[Tag(name, description=words) for name, words in TAGS.items()],
         components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
         security=[{"token": []}, {}],
@@ -87,6 +86,3 @@ def _problem(status: int) -> ResponseSpec:
 def example(value: object) -> Example:
     """A value as it is sent, for the document."""
     return Example(value=json.decode(json.encode(value)))
-
-
-__all__ = ["PATH", "OpenAPIFormat", "OpenAPIType", "RawSchema", "answers", "config"]
