@@ -1,8 +1,8 @@
 """How soon the hub's page shows what a device says, with 10,000 devices in its table: python -m benchmarks.page
 
 A device's state is published over and over; the clock runs from just before that until the browser has painted the row
-that shows it. So broker, recorder, database, HTTP stream and page are all in it. Measured with a fleet that is quiet, and
-with one of which some others change all the time. Hub, broker and browser are processes of their own.
+that shows it. So broker, recorder, database, HTTP stream and page are all in it. Measured with a fleet that is quiet,
+and with one of which some others change all the time. Hub, broker and browser are processes of their own.
 """
 
 import argparse
@@ -55,7 +55,8 @@ WATCH: Final = """() => {
     if (!number || seen.has(number)) return;
     seen.add(number);
     // A task after the frame's callbacks: by then the frame has been drawn.
-    requestAnimationFrame(() => setTimeout(() => entry(number).tell((performance.timeOrigin + performance.now()) / 1000)));
+    const tell = () => entry(number).tell((performance.timeOrigin + performance.now()) / 1000);
+    requestAnimationFrame(() => setTimeout(tell));
   };
   new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
 }"""
@@ -66,7 +67,12 @@ def state(number: int, session: int, **tags: int) -> State:
     """What a device says of itself."""
     since = time.time()
     return State(
-        device=f"sim-{number:05}", status="ready", session=session, since=since, groups=("bench",), tags={"rack": number % 40, **tags}
+        device=f"sim-{number:05}",
+        status="ready",
+        session=session,
+        since=since,
+        groups=["bench"],
+        tags={"rack": number % 40, **tags},
     )
 
 

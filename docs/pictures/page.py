@@ -36,7 +36,9 @@ async def tell(address: str, now: float) -> None:
             at = now - 600 * chance.random() ** 1.4
             device = f"kiosk-{chance.randint(1, 400):04}"
             bought = Event(id=f"b{number}", device=device, name="sold", key=key, subject=f"s{number}", time=at)
-            paid = Event(id=f"p{number}", device=device, name="paid", subject=f"s{number}", time=at + 2, data=Raw(b"{}"))
+            paid = Event(
+                id=f"p{number}", device=device, name="paid", subject=f"s{number}", time=at + 2, data=Raw(b"{}")
+            )
             for event in (bought, paid) if chance.random() < 0.8 else (bought,):
                 await connection.publish(topics.event(device, event.name), encode(event, Encoding.JSON))
 
@@ -110,7 +112,10 @@ async def main() -> None:
         *(machine(f"press-{number:02}", "bench", room="lab", axes=3) for number in range(1, PRESSES + 1)),
     ]
     chance = random.Random(3)
-    states = [like(f"kiosk-{number:04}", chance.choices(("ready", "lost"), (30, 1))[0], site="north") for number in range(1, 401)]
+    states = [
+        like(f"kiosk-{number:04}", chance.choices(("ready", "lost"), (30, 1))[0], site="north")
+        for number in range(1, 401)
+    ]
     with tempfile.TemporaryDirectory() as name:
         async with start_broker(kind=BrokerKind.MOSQUITTO) as broker, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)

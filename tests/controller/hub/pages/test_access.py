@@ -16,8 +16,8 @@ VIEWS = ("devices", "devices/lamp-1", "devices/hostile", "send?target=all&comman
 
 CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+  const linear = (part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  const light = (parts) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, at) => sum + weight * linear(parts[at] / 255), 0);
   const ground = (element) => {
     for (let at = element; at; at = at.parentElement) {
       const colour = numbers(getComputedStyle(at).backgroundColor);
@@ -29,15 +29,15 @@ CONTRAST = """() => {
   for (const element of document.querySelectorAll("body *")) {
     const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
     if (!own || !element.checkVisibility() || element.disabled) continue;
-    const [one, other] = [light(numbers(getComputedStyle(element).color)), light(ground(element))].sort((a, b) => b - a);
-    const ratio = (one + 0.05) / (other + 0.05);
-    if (ratio < 4.5) faint.add(`${element.tagName} ${element.className} ${ratio.toFixed(2)}: ${element.textContent.slice(0, 30)}`);
+    const both = [light(numbers(getComputedStyle(element).color)), light(ground(element))];
+    const ratio = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+    if (ratio < 4.5) faint.add(`${element.tagName}.${element.className} ${ratio.toFixed(2)}`);
   }
   return [...faint];
 }"""
 """Text whose contrast is below 4.5 : 1, as WCAG 2.2 wants it (1.4.3)."""
 
-NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button, a, progress, [role=img], [role=region]")]
+NAMELESS = """() => [...document.querySelectorAll("input, select, textarea, button, a, progress, [role]")]
   .filter((element) => element.checkVisibility() && !element.labels?.length && !element.getAttribute("aria-label")
     && !element.getAttribute("aria-labelledby") && !element.textContent.trim())
   .map((element) => element.outerHTML)"""

@@ -13,6 +13,7 @@ from typing import Final
 from litestar import Request, Response, get
 from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
+from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
@@ -113,7 +114,7 @@ def document() -> Response[bytes]:
 
 
 @get("/assets/{version:str}/{name:path}", include_in_schema=False, sync_to_thread=False, opt=OPEN)
-def asset(request: Request[object, object, object], version: str, name: str) -> Response[bytes]:
+def asset(request: Request[object, object, State], version: str, name: str) -> Response[bytes]:
     """Return one of the page's files."""
     site = read()
     file = site.files.get(name.removeprefix("/")) if site is not None and version == site.version else None
