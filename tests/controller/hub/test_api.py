@@ -200,7 +200,7 @@ async def test_device_that_refuses_has_its_outcome(client: httpx.AsyncClient) ->
         (b'{"target": 1, "command": "dim"}', 400, "invalid-request", "target"),
         (b'{"target": "", "command": "dim"}', 400, "invalid-request", "target"),
         (b'{"target": "lamp-1", "command": "dim", "args": 5}', 400, "invalid-request", "args"),
-        (b'{"target": "lamp-1", "command": "dim", "waits": 5}', 400, "invalid-request", None),
+        (b'{"target": "lamp-1", "command": "dim", "waits": 5}', 400, "invalid-request", "waits"),
         (b'{"target": "lamp-1", "command": "dim", "wait": 1e9}', 400, "invalid-request", "wait"),
         (b'{"target": "lamp-1", "command": "dim", "plan": {"batch": 1}}', 400, "invalid-request", "plan.batch"),
         (b'{"target": "lamp-1", "command": "dim", "plan": {"batch": "x"}}', 400, "invalid-request", "plan.batch"),
