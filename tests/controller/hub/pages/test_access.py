@@ -17,7 +17,7 @@ VIEWS = ("devices", "devices/lamp-1", "devices/hostile", "send?target=all&comman
 CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const linear = (part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  const light = (parts) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, at) => sum + weight * linear(parts[at] / 255), 0);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
   const ground = (element) => {
     for (let at = element; at; at = at.parentElement) {
       const colour = numbers(getComputedStyle(at).backgroundColor);
