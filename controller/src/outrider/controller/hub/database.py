@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, TimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from outrider.schema import LocalError
@@ -191,6 +191,8 @@ class Database:
     def _in_words(self, verb: str) -> Generator[None]:
         try:
             yield
+        except DataError:  # the fault is in what was given, and waiting would not mend it
+            raise
         except (DBAPIError, TimeoutError) as error:
             raise StoreUnavailable(
                 f"{self._what()} cannot be {verb}: {_words(error)}. {self._advice(error)}"
