@@ -20,7 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from outrider.schema import LocalError
 
-from .tables import counter, metadata
+from .tables import metadata
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another process to let go of the database."""
@@ -29,6 +29,7 @@ CONNECT: Final = 5
 """Seconds to wait for a PostgreSQL server that does not answer."""
 
 VERSION_TABLE: Final = "hub_version"
+MIGRATIONS: Final = "outrider.controller.hub:migrations"
 
 _MIGRATING: Final = 0x4F757472
 """PostgreSQL's advisory lock of who brings a database up to date."""
@@ -164,7 +165,7 @@ class Database:
 
     def _bring_up_to_date(self, connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", "outrider.controller.hub:migrations")
+        config.set_main_option("script_location", MIGRATIONS)
         config.attributes["connection"] = connection
         scripts = ScriptDirectory.from_config(config)
         head = scripts.get_current_head()
@@ -184,8 +185,6 @@ class Database:
                 f"{self._what()} is {'of an older outrider' if found else 'empty'}: start the hub on it once"
             )
         command.upgrade(config, "head")
-        if found is None:
-            connection.execute(counter.insert().values(one=1, last=0))
 
     @contextlib.contextmanager
     def _in_words(self, verb: str) -> Generator[None]:
