@@ -43,8 +43,8 @@ class Bench:
             status=lambda: self.status,
             journal=self.journal,
             answer=self._take,
-            telling=None,
             asking=None,
+            telling=None,
             clock=lambda: self.now,
             **options,
         )

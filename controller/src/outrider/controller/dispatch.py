@@ -3,10 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Raw, UnsetType
 
 from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of, value_of
 from outrider.schema import Code, Error, LocalError, NoAnswer, Result, State, Status
@@ -179,6 +181,25 @@ class Dispatch:
         return self._course.rollout if isinstance(self._course, InBatches) else None
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """The devices that have an outcome at the end, in order: the target's, or the pool's member that was asked."""
+        return tuple(self._course.counted())
+
+    @property
+    def args(self) -> Raw | UnsetType:
+        """The arguments as they are sent."""
+        return self._invocation.message.args
+
+    @property
+    def accepted(self) -> Collection[str]:
+        """The devices that have taken the command and not ended it."""
+        return self._invocation.accepted
+
+    def standing(self, device: str) -> Result:
+        """A device's outcome as of now: its final answer, or the requester's word for it."""
+        return self.outcomes.get(device) or self._invocation.results.get(device) or self._unanswered(device)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The devices that the command was sent to and whose final answer has not come."""
         return tuple(self._invocation.missing)
@@ -204,7 +225,7 @@ class Dispatch:
         self._cancel(self.missing)
         self._invocation.wake()
 
-    async def late(self) -> AsyncIterator[Reply]:
+    async def late(self) -> AsyncGenerator[Reply]:
         """Final answers that come after all and replace the outcomes `queued` and `running`, until all have come.
 
         For a dispatch whose `wait` is `math.inf`, iterated to its end before; cancel it to wait no more.
@@ -224,6 +245,10 @@ class Dispatch:
                     yield reply
         finally:
             self._invoker.forget(self._invocation)
+
+    def let_go(self) -> None:
+        """Take no more answers: for a dispatch whose `wait` is `math.inf` and whose late answers nobody waits for."""
+        self._invoker.forget(self._invocation)
 
     async def _settled(self) -> None:
         """Wait a moment for the broker's word on what was just sent: where all are away, nothing else waits for it."""
@@ -268,7 +293,10 @@ class Dispatch:
         if devices:
             # As long as the command itself may wait for a device that is away.
             # Held on to, so that it is repeated.
-            self._cancels.append(self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY))
+            behalf = self._invocation.message.behalf
+            self._cancels.append(
+                self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY, behalf=behalf)
+            )
 
     def _write_down(self, reply: Reply) -> None:
         if self._record is None or not (self._invocation.addressed(reply.device) or self.expects(reply.device)):

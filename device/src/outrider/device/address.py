@@ -143,6 +143,11 @@ class Address:
         return next(name for name, scheme in SCHEMES.items() if (scheme.kind, scheme.tls) == (self.kind, self.tls))
 
     @property
+    def named(self) -> str:
+        """How it is called in a sentence, without user and password."""
+        return f"the {'brokers' if self.more else 'broker'} at {self.place}"
+
+    @property
     def place(self) -> str:
         """Hosts and ports as they stand in a URL; of a Unix socket its path."""
         if self.kind == "unix":

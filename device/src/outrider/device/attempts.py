@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from .client import MQTT_3_1_1, MQTT_5
-from .link import Handlers, Link, LinkError, Settings, Will
+from .link import Handlers, Link, LinkError, Settings
+from .session import Will
 
 logger = logging.getLogger("outrider.connection")
 

@@ -18,8 +18,9 @@ from outrider.schema.errors import BrokerUnreachable, SubscribeRefused
 from .address import Address
 from .attempts import STEADY, Opener, Pauses
 from .client import MQTT_3_1_1, MQTT_5, Message
-from .link import Handlers, Link, LinkError, LinkLost, Loss, Settings, Subscription, Will
+from .link import RECEIVE_MAXIMUM, Handlers, Link, LinkError, LinkLost, Loss, Settings
 from .outbox import Outbox, Publication
+from .session import Subscription, Will
 from .transport import prepare
 
 __all__ = ["Connection", "Message", "Subscription", "Will"]
@@ -46,7 +47,9 @@ class Connection:
     context is `disconnect`.
 
     - `receive` gets all messages that came together, in order; when it returns they are acknowledged. Should it raise,
-      that is logged and they are acknowledged all the same: the broker would only send the same again.
+      that is logged and they are acknowledged all the same: the broker would only send the same again. Where it returns
+      a future they are acknowledged when that is done, and all before them. They never are if it is cancelled or the
+      connection ends first: a session that is kept brings them again.
     - `will` is asked anew before each connect, to each of several hosts.
     - `session_expiry`: seconds for which the broker keeps the session while this side is away; 0 begins a clean one
       each time. MQTT 3.1.1 knows only clean, and kept for as long as the broker likes.
@@ -55,6 +58,8 @@ class Connection:
       may wait beyond that.
     - `connect_timeout`: seconds for opening a connection, and again for the broker's answer.
     - `max_packet_size`: bytes of a packet this side accepts; an MQTT 5 broker drops larger ones.
+    - `receive_maximum`: how many messages may be unacknowledged. An MQTT 5 broker sends no more; else what exceeds it,
+      or 64 MiB, is left unread.
     - `on_connect` is called when the broker has accepted the connection and all subscriptions have been made again,
       before anything queued is sent; `on_disconnect`, with the reason in words, when that connection has ended and it
       was not `disconnect` or `abort` that ended it.
@@ -68,7 +73,7 @@ class Connection:
         address: Address,
         *,
         client_id: str,
-        receive: Callable[[Sequence[Message]], None],
+        receive: Callable[[Sequence[Message]], asyncio.Future[None] | None],
         will: Callable[[], Will | None] | None = None,
         session_expiry: int = 0,
         keepalive: int = 30,
@@ -76,6 +81,7 @@ class Connection:
         max_queued: int = 10_000,
         connect_timeout: float = 10.0,
         max_packet_size: int = 1_048_576,
+        receive_maximum: int = RECEIVE_MAXIMUM,
         on_connect: Callable[[], None] | None = None,
         on_disconnect: Callable[[str], None] | None = None,
         tls: ssl.SSLContext | None = None,
@@ -90,17 +96,11 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._where = _named(address)
+        self._where = address.named
         self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
         self._opener = Opener(
             Settings(
-                address,
-                client_id,
-                session_expiry,
-                address.keepalive or keepalive,
-                max_packet_size,
-                connect_timeout,
-                tls,
+                address, client_id, session_expiry, keepalive, max_packet_size, receive_maximum, connect_timeout, tls
             ),
             Handlers(self._take, self._outbox.acknowledged, self._send_queued),
         )
@@ -230,8 +230,7 @@ class Connection:
         now = monotonic()
         deadline = None if expiry is None else now + expiry
         publication = Publication(topic, payload, retain, deadline, asyncio.get_running_loop().create_future())
-        link = self._link
-        if link is not None and link.writable and self._outbox.idle:
+        if (link := self._link) is not None and link.writable and self._outbox.idle:
             self._send(link, publication, now)
         else:
             self._outbox.put(publication)
@@ -336,7 +335,7 @@ class Connection:
         """Make `link` the connection until it ends."""
         began = monotonic()
         established = False
-        self._where = self._outbox.broker = _named(link.address)
+        self._where = self._outbox.broker = link.address.named
         self._outbox.begin(receive_maximum=link.receive_maximum, packet_limit=link.packet_limit)
         try:
             self._answers = await self._subscribe_again(link)
@@ -395,21 +394,17 @@ class Connection:
                 logger.error("%s refused the subscription to %s: %s", self._where, subscription.filter, refusal)
         return answers
 
-    def _take(self, messages: list[Message]) -> None:
-        for message in messages:
-            if message.retain:
-                self._retained_received += 1
+    def _take(self, messages: list[Message]) -> asyncio.Future[None] | None:
+        self._retained_received += sum(message.retain for message in messages)
         try:
-            self._receive(messages)
+            return self._receive(messages)
         except Exception:
             logger.exception("%s: receiving %d messages failed", self.client_id, len(messages))
+            return None
 
     def _send_queued(self) -> None:
-        link = self._link
-        if link is None:
-            return
-        now = monotonic()
-        while link.writable and (publication := self._outbox.next(now)) is not None:
+        now, link = monotonic(), self._link
+        while link is not None and link.writable and (publication := self._outbox.next(now)) is not None:
             self._send(link, publication, now)
 
     def _send(self, link: Link, publication: Publication, now: float) -> None:
@@ -459,13 +454,9 @@ class Connection:
     def _unreachable(self, reason: str) -> BrokerUnreachable:
         which = "one of them" if self.address.more else "it"
         return BrokerUnreachable(
-            f"No connection to {_named(self.address)}: {reason}. "
+            f"No connection to {self.address.named}: {reason}. "
             f"Check that {which} runs and that the URL is right ({self.address})"
         )
-
-
-def _named(address: Address) -> str:
-    return f"the {'brokers' if address.more else 'broker'} at {address.place}"
 
 
 def _no_will() -> None:

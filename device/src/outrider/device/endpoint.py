@@ -99,8 +99,8 @@ class Endpoint:
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._give,
-            telling=lambda: self.events,
             asking=self,
+            telling=lambda: self.events,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
@@ -334,9 +334,9 @@ class Endpoint:
         self._presence.publish_about()
         self._presence.publish_pools()
         self._answers.repeat()
-        self.events.send()
         if self._caller is not None:
             self._caller.reconnected()
+        self.events.send()
 
     def _status_changed(self, status: str) -> None:
         self._presence.changed()

@@ -68,8 +68,8 @@ class Executor:
     :param commands: by name; looked at anew for each command.
     :param status: tells the life-cycle status; only in `ready` data commands start.
     :param answer: takes what requesters shall get; called from the event loop only.
-    :param telling: who keeps the events that jobs tell.
     :param asking: who sends what jobs ask of other devices.
+    :param telling: who keeps the events that jobs tell.
     :param clock: Unix seconds.
     :param tolerance: seconds that clocks may differ.
     :param max_jobs: jobs accepted and not finished; one more is `busy`.
@@ -85,8 +85,8 @@ class Executor:
         status: Callable[[], str],
         journal: Journal,
         answer: Callable[[Answer], None],
-        telling: Callable[[], Events] | None = None,
         asking: Asking | None = None,
+        telling: Callable[[], Events] | None = None,
         clock: Callable[[], float] = time.time,
         tolerance: float = CLOCK_TOLERANCE,
         max_jobs: int = 1000,
@@ -101,8 +101,8 @@ class Executor:
         self._status = status
         self._journal = journal
         self._answer = answer
-        self._telling = telling
         self._asking = asking
+        self._telling = telling
         self._clock = clock
         self._runner = Runner(
             device,

@@ -69,9 +69,9 @@ class Job(Calls, Emits):
         self.behalf = behalf
         self._report = report
         self._output = output
-        self._telling = telling
         self._asking = asking
         self._waiting: set[concurrent.futures.Future[Result]] = set()
+        self._telling = telling
         self._cancelled = False
 
     @property

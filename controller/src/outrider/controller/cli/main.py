@@ -19,9 +19,11 @@ from .broker import broker
 from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
+from .events import events
 from .exits import USAGE, advice, exit_code
 from .faults import faults
 from .forget import forget
+from .hub import hub
 from .jobs import jobs
 from .output import messages_console, printable
 from .repl import repl
@@ -62,8 +64,10 @@ app.command(cls=SendCommand, context_settings={"ignore_unknown_options": True, "
 app.command()(results)
 app.command()(jobs)
 app.command()(cancel)
+app.command()(events)
 app.command()(watch)
 app.command()(repl)
+app.add_typer(hub)
 app.command()(demo)
 app.command()(simulate)
 app.command()(forget)
