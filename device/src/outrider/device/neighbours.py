@@ -104,11 +104,7 @@ class Neighbours(States):
     async def _subscribe(self, filters: list[str]) -> None:
         try:
             for at in range(0, len(filters), AT_ONCE):
-                some = filters[at : at + AT_ONCE]
-                if self._connection.session_present:
-                    # An earlier process may have subscribed it, and rumqttd sends what stands to a new one only.
-                    await self._connection.unsubscribe(*some)
-                await self._connection.subscribe(*map(Subscription, some))
+                await self._connection.subscribe(*map(Subscription, filters[at : at + AT_ONCE]))
             await self._connection.roundtrip()
         except BaseException:
             for each in filters:
