@@ -27,6 +27,11 @@ from outrider.controller.hub.store import Store
 
 from . import report
 
+RECORDING: Final = "events recorded on SQLite"
+RANGE: Final = "summary of a key in a range"
+ALL: Final = "summary of all keys"
+NAMES: Final = (RECORDING, RANGE, ALL)
+
 FEW: Final = 10_000
 EVENTS: Final = 1_000_000
 RECORDED: Final = 200_000
@@ -62,6 +67,14 @@ def events(seed: int) -> Iterator[EventRecord]:
             received=now,
         )
         number += 1
+
+
+def measure(console: Console, rounds: int, share: float = 1.0) -> list[report.Line]:
+    """Measure all of it; `share` of the usual number of events."""
+    return [
+        recording(rounds, max(TOGETHER, round(RECORDED * share))),
+        *summaries(console, max(FEW, round(EVENTS * share)), 50),
+    ]
 
 
 def record(batches: Sequence[Sequence[EventRecord]]) -> float:
@@ -102,16 +115,16 @@ def recording(rounds: int, count: int) -> report.Line:
         batches = list(_batches(number, count))
         for side in (record, insert) if number % 2 else (insert, record):
             figures[side].append(side(batches))
-    return report.Line("recorded on SQLite", "events/s", median(figures[record]), median(figures[insert]), goal=0.5)
+    return report.Line(RECORDING, "events/s", median(figures[record]), median(figures[insert]), goal=0.5)
 
 
 def summaries(console: Console, many: int, calls: int) -> list[report.Line]:
     """How many summaries a second there are over many events, and over few."""
     questions: dict[str, Callable[[Store, int], object]] = {
-        "of a key in a range": lambda store, count: store.summary(
+        RANGE: lambda store, count: store.summary(
             "initial", key="room-1", since=BEGAN + 1.2345, until=BEGAN + count / RATE - 1.2345
         ),
-        "of all keys": lambda store, count: store.summary("initial"),
+        ALL: lambda store, count: store.summary("initial"),
     }
     figures: dict[str, dict[int, list[float]]] = {name: {FEW: [], many: []} for name in questions}
     with _store() as few, _store() as filled:
@@ -130,8 +143,7 @@ def summaries(console: Console, many: int, calls: int) -> list[report.Line]:
                     question(store, count)
                 figures[name][count].append(calls / (perf_counter() - began))
     return [
-        report.Line(f"summary {name}, {many:,} events", "1/s", median(sides[many]), median(sides[FEW]), goal=0.5)
-        for name, sides in figures.items()
+        report.Line(name, "1/s", median(sides[many]), median(sides[FEW]), goal=0.5) for name, sides in figures.items()
     ]
 
 

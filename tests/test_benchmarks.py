@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import recorder
+from benchmarks import recorder, store
 from benchmarks.children import ChildFailed, answering, figure
 from benchmarks.ping import LOADS
 from benchmarks.report import Line, table, write
@@ -69,5 +69,5 @@ async def test_short_run_measures_every_line_and_exits_0(spawn: Processes, tmp_p
     bench = spawn.python("-m", "benchmarks", *options, cwd=ROOT)
     assert await bench.wait(50) == 0, str(bench)
     lines = json.loads(results.read_text())
-    assert [line["name"] for line in lines] == [*(load.name for load in LOADS), recorder.NAME]
+    assert [line["name"] for line in lines] == [*(load.name for load in LOADS), recorder.NAME, *store.NAMES]
     assert all(line.keys() == KEYS and line["value"] > 0 and line["peer"] > 0 for line in lines), str(bench)
