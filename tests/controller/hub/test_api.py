@@ -205,6 +205,7 @@ async def test_device_that_refuses_has_its_outcome(client: httpx.AsyncClient) ->
         (b'{"target": "lamp-1", "command": "dim", "plan": {"batch": 1}}', 400, "invalid-request", "plan.batch"),
         (b'{"target": "lamp-1", "command": "dim", "plan": {"batch": "x"}}', 400, "invalid-request", "plan.batch"),
         (b'{"target": "lamp-1", "command": "dim", "limit": "200%"}', 400, "invalid-request", "limit"),
+        (b'{"target": "lamp-1", "command": "dim", "wait": "5"}', 400, "invalid-request", "wait"),
         (b'{"target": "nobody", "command": "dim"}', 404, "unknown-target", "target"),
         (b'{"target": "any:nothing", "command": "dim"}', 404, "no-member", "target"),
         (b'{"target": "))", "command": "dim"}', 400, "target-syntax", "target"),

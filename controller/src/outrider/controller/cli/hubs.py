@@ -16,7 +16,7 @@ from outrider.schema import Error, LocalError, Result, Status
 
 if TYPE_CHECKING:
     from outrider.controller.hub.client import HubClient
-    from outrider.controller.hub.records import ResultRecord
+    from outrider.controller.hub.client import Result as Recorded
 
 LAST: Final = 100
 """Results that are listed of those that a hub has recorded."""
@@ -107,14 +107,14 @@ def jobs_on(url: str, target: str | None) -> Jobs:
         return hub.jobs(target)
 
 
-def _result(record: "ResultRecord") -> Result:
+def _result(record: "Recorded") -> Result:
     return Result(
         id=record.id,
         device=record.device,
         command=record.command,
         status=record.status,
-        value=UNSET if record.value is None else record.value,
-        error=None if record.error is None else json.decode(record.error, type=Error),
+        value=record.value if record.status is Status.DONE else UNSET,
+        error=json.decode(record.error, type=Error | None),
         started=record.started,
         finished=record.finished,
     )

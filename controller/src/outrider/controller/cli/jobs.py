@@ -42,8 +42,8 @@ def jobs(
 ) -> None:
     """List the jobs that run on the devices now, of all requesters, oldest first.
 
-    With a hub (--hub, OUTRIDER_HUB, or `hub` in the configuration file) it is asked; it shows your own only, unless your
-    token has the scope audit.
+    With a hub (--hub, OUTRIDER_HUB, or `hub` in the configuration file) it is asked; it shows your own only, unless
+    your token has the scope audit.
 
     Exit codes: 0 all that are there have told, 1 some have not, 2 usage, 3 broker unreachable.
     """

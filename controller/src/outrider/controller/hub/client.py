@@ -45,6 +45,23 @@ class _Said(msgspec.Struct):
     code: str = ""
 
 
+# msgspec reads no `Raw | None`: what is null stays JSON here.
+_NULL: Final = msgspec.Raw(b"null")
+
+
+class Result(ResultRecord, frozen=True, kw_only=True, tag="result"):
+    """A result as it came."""
+
+    value: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
+
+
+class Event(EventRecord, frozen=True, kw_only=True, tag="event"):
+    """An event as it came."""
+
+    data: msgspec.Raw = _NULL
+
+
 class HubClient:
     """A context in which a hub can be asked.
 
@@ -85,12 +102,12 @@ class HubClient:
             status = msgspec.structs.replace(more, outcomes=[*status.outcomes, *more.outcomes])
         return status
 
-    def results(self, *, requester: str | None = None, behalf: str | None = None) -> Iterator[ResultRecord]:
+    def results(self, *, requester: str | None = None, behalf: str | None = None) -> Iterator[Result]:
         """Recorded results, newest first."""
         cursor: int | None = None
         while True:
             page = self._get(
-                "/results", Page[ResultRecord], requester=requester, behalf=behalf, cursor=cursor, limit=ON_A_PAGE
+                "/results", Page[Result], requester=requester, behalf=behalf, cursor=cursor, limit=ON_A_PAGE
             )
             yield from page.items
             if (cursor := page.next) is None:
@@ -113,11 +130,11 @@ class HubClient:
         after: int | None = None,
         cursor: int | None = None,
         limit: int = ON_A_PAGE,
-    ) -> Page[EventRecord]:
+    ) -> Page[Event]:
         """Events, newest first; with `after` those stored later, oldest first."""
         return self._get(
             "/events",
-            Page[EventRecord],
+            Page[Event],
             name=name,
             key=key,
             since=since,

@@ -38,7 +38,9 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
     app = Litestar(
         [api, me, health, ready, *pages()],
         state=State({"hub": parts, "tokens": parts.tokens, "loopback": loopback}),
-        middleware=[DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$")],
+        middleware=[
+            DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$", exclude_http_methods=())
+        ],
         exception_handlers={
             OutriderError: on_outrider_error,
             HTTPException: on_http_exception,
@@ -51,6 +53,7 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
         logging_config=None,
         debug=False,
     )
+    openapi.tidy(app.openapi_schema)
     return Gate(app, loopback=loopback, origins=origins)
 
 
