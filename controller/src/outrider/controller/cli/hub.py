@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from outrider.controller.hub.hub import Settings as HubSettings
     from outrider.controller.hub.store import Store
 
+LIBRARIES: Final = ("litestar", "uvicorn", "httptools", "sqlalchemy", "alembic")
+
 DEFAULT_HTTP: Final = "127.0.0.1:8420"
 
 DEFAULT_NAME: Final = "hub"
@@ -355,15 +357,21 @@ def _store(database: str | None) -> "Store":
         return Store.open(url, beside=True)
 
 
+def has_hub() -> bool:
+    """Whether the hub's libraries are installed."""
+    return not _missing()
+
+
+def _missing() -> list[str]:
+    return [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+
+
 def _require() -> None:
     """Say what is missing, before an import fails.
 
     :raises HubNotInstalled: the extra is not installed.
     """
-    missing = [
-        name for name in ("litestar", "uvicorn", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
+    if missing := _missing():
         raise HubNotInstalled(f"the hub needs {', '.join(missing)}: pip install 'outrider-controller[hub]'")
 
 
