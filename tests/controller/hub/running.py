@@ -16,6 +16,9 @@ import httpx
 from tests.brokers import BrokerUnderTest
 from tests.processes import Processes, Spawned, script
 
+LIMIT = 20.0
+"""Seconds to wait for what a hub does."""
+
 LAMP = '''
 import asyncio
 from pathlib import Path
@@ -126,12 +129,10 @@ async def polled(
     client: httpx.AsyncClient,
     path: str,
     holds: Callable[[httpx.Response], object],
-    *,
-    seconds: float = 20.0,
     **parameters: str | float,
 ) -> httpx.Response:
     """The first answer of which it holds: what is recorded is so a moment after it was heard."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LIMIT
     while not holds(answer := await client.get(path, params=parameters)):
         assert time.monotonic() < deadline, answer.text
         await asyncio.sleep(0.03)
