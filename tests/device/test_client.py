@@ -29,6 +29,11 @@ def test_our_methods_take_the_place_of_pahos(method: str) -> None:
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
 
 
+def test_paho_keeps_what_it_judges_a_silence_by() -> None:
+    client = Client(CallbackAPIVersion.VERSION2)
+    assert {"_ping_t", "_last_bytes_received"} <= vars(client).keys()
+
+
 @pytest.mark.parametrize("seconds", [1, 255, 256, 2**32 - 1])
 def test_expiry_is_packed_as_paho_would(seconds: int) -> None:
     assert Expiry(seconds).pack() == properties(PacketTypes.PUBLISH, MessageExpiryInterval=seconds).pack()  # type: ignore[no-untyped-call]  # paho has not annotated it

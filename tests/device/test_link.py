@@ -115,6 +115,153 @@ async def test_packets_cut_anywhere_are_put_together(size: int) -> None:
     assert [message.payload for message in messages] == [bytes([number]) * 200 for number in range(1, 4)]
 
 
+class Holder:
+    """Holds each batch until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[list[bytes], asyncio.Future[None]]] = []
+
+    def __call__(self, messages: Sequence[Message]) -> asyncio.Future[None]:
+        until = asyncio.get_running_loop().create_future()
+        self.batches.append(([message.payload for message in messages], until))
+        return until
+
+    async def batch(self, number: int) -> asyncio.Future[None]:
+        await until(lambda: len(self.batches) > number, LIMIT)
+        return self.batches[number][1]
+
+
+async def test_held_messages_are_acknowledged_in_order_once_all_before_them_may_be() -> None:
+    holder = Holder()
+    acknowledged: list[int] = []
+
+    async def two(wire: Wire) -> None:
+        await wire.accept()
+        wire.send(wire.publish(b"t", b"one", packet_id=1))
+        first = await holder.batch(0)
+        wire.send(wire.publish(b"t", b"two", packet_id=2))
+        (await holder.batch(1)).set_result(None)
+        asyncio.get_running_loop().call_later(0.05, first.set_result, None)
+        for _ in range(2):
+            acknowledged.append((await wire.expect(Kind.PUBACK)).packet_id)
+            assert first.done()
+
+    async with (
+        scripted(two) as port,
+        Connection(at(port), client_id="c", receive=holder),
+    ):
+        await until(lambda: len(acknowledged) == 2, LIMIT)
+    assert acknowledged == [1, 2]
+
+
+async def test_cancelled_and_failed_receipts_do_not_stop_those_after_them(caplog: pytest.LogCaptureFixture) -> None:
+    holder = Holder()
+    acknowledged: list[int] = []
+
+    async def three(wire: Wire) -> None:
+        await wire.accept()
+        for number in range(3):
+            wire.send(wire.publish(b"t", b"", packet_id=number + 1))
+            await holder.batch(number)
+        (await holder.batch(2)).set_result(None)
+        (await holder.batch(0)).cancel()
+        (await holder.batch(1)).set_exception(ValueError("too much"))
+        acknowledged.extend([(await wire.expect(Kind.PUBACK)).packet_id for _ in range(2)])
+
+    async with (
+        scripted(three) as port,
+        Connection(at(port), client_id="c", receive=holder),
+    ):
+        await until(lambda: len(acknowledged) == 2, LIMIT)
+    assert acknowledged == [2, 3]
+    assert "too much" in caplog.text
+
+
+async def test_held_receipt_does_not_reach_a_later_connection() -> None:
+    holder = Holder()
+    connections: list[Wire] = []
+    acknowledged: list[int] = []
+
+    async def twice(wire: Wire) -> None:
+        await wire.accept(session_present=bool(connections))
+        connections.append(wire)
+        number = len(connections) - 1
+        wire.send(wire.publish(b"t", b"", packet_id=40 + number))
+        held = await holder.batch(number)
+        if number == 0:
+            wire.close()
+            return
+        (await holder.batch(0)).set_result(None)
+        held.set_result(None)
+        acknowledged.append((await wire.expect(Kind.PUBACK)).packet_id)
+
+    async with (
+        scripted(twice) as port,
+        Connection(at(port), client_id="c", receive=holder, session_expiry=60),
+    ):
+        await until(lambda: acknowledged, LIMIT)
+    assert acknowledged == [41]
+
+
+async def test_more_than_the_receive_maximum_is_left_unread_and_the_broker_pinged() -> None:
+    holder = Holder()
+    payload = b"-" * 1000
+    seen: list[object] = []
+
+    async def flood(wire: Wire) -> None:
+        connect = await wire.accept()
+        assert bytes([RECEIVE_MAXIMUM]) + struct.pack(">H", 10) in connect.body
+        for number in range(2000):
+            wire.send(wire.publish(b"t", payload, packet_id=number + 1))
+        for _ in range(3):  # more silence than a keep-alive allows, answered by nobody
+            await wire.expect(Kind.PINGREQ)
+        seen.append(sum(len(payloads) for payloads, _ in holder.batches))
+        number = 0
+        released = 0
+        while number < 2000:
+            while released < len(holder.batches):
+                holder.batches[released][1].set_result(None)
+                released += 1
+            packet = await wire.read()
+            if packet.kind is Kind.PUBACK:
+                number += 1
+                assert packet.packet_id == number
+        seen.append(number)
+
+    async with (
+        scripted(flood) as port,
+        Connection(at(port), client_id="c", receive=holder, receive_maximum=10, keepalive=1),
+    ):
+        await until(lambda: len(seen) == 2, LIMIT)
+    assert isinstance(seen[0], int)
+    assert 10 <= seen[0] <= 80  # 10, and what one read of 64 KiB may bring at once
+    assert seen[1] == 2000
+
+
+async def test_answer_behind_more_than_the_receive_maximum_is_heard() -> None:
+    holder = Holder()
+    subscribed = asyncio.Event()
+
+    async def flood(wire: Wire) -> None:
+        await wire.accept()
+        for number in range(200):
+            wire.send(wire.publish(b"t", b"-" * 1000, packet_id=number + 1))
+        packet = await wire.expect(Kind.SUBSCRIBE)
+        wire.send(wire.publish(b"t", b"-" * 1000, packet_id=201))
+        wire.granted(packet)
+        await subscribed.wait()
+
+    async with (
+        scripted(flood) as port,
+        Connection(at(port), client_id="c", receive=holder, receive_maximum=10) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await until(lambda: sum(len(payloads) for payloads, _ in holder.batches) > 10)
+        await connection.subscribe(Subscription("t"))
+        subscribed.set()
+    assert sum(len(payloads) for payloads, _ in holder.batches) == 201
+
+
 async def test_failing_receiver_is_logged_and_the_messages_are_acknowledged(caplog: pytest.LogCaptureFixture) -> None:
     acknowledged = asyncio.Event()
 
@@ -367,6 +514,22 @@ async def test_half_open_connection_is_given_up_when_an_acknowledgement_is_overd
     ):
         await connection.publish("t", b"x")
     assert reasons == ["nothing was heard for 2 s though answers are due: the connection is half open"]
+
+
+@pytest.mark.parametrize(("query", "keepalive"), [("", 30), ("?keepalive=300", 300)])
+async def test_keepalive_is_the_one_in_the_url(query: str, keepalive: int) -> None:
+    told: list[int] = []
+
+    async def note(wire: Wire) -> None:
+        connect = await wire.expect(Kind.CONNECT)
+        told.append(int.from_bytes(connect.body[8:10], "big"))
+        wire.send(wire.connack())
+
+    async with scripted(note) as port:
+        address = Address.parse(f"mqtt://127.0.0.1:{port}{query}")
+        async with Connection(address, client_id="c", receive=ignore):
+            await until(lambda: told, LIMIT)
+    assert told == [keepalive]
 
 
 async def test_quiet_connection_whose_messages_are_acknowledged_is_kept() -> None:

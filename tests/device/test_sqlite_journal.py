@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from outrider.device import Entry, JournalFile, Key, MemoryJournal, SqliteJournal, Stage
+from outrider.device import Entry, JournalFile, KeptEvent, Key, MemoryJournal, SqliteJournal, Stage
 from outrider.device import journal_file as files
 from outrider.device.journal import CLOCK_TOLERANCE
+from outrider.device.journal_file import Synchronous
 from outrider.schema import Command, Encoding, JournalError, Result, Status, encode
 
 
@@ -146,13 +147,32 @@ def test_journal_of_a_running_process_is_refused_and_free_once_that_is_killed(
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(JournalError, match=r"this device runs already.*--journal PATH"):
+        with pytest.raises(JournalError, match=r"this device runs already.*another --id.*--journal PATH"):
             JournalFile(path)
         process.kill()
     JournalFile(path).close()
 
 
 # Files that cannot be used
+
+
+def test_folder_instead_of_a_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"cannot be written: it is a folder\. Name a file in it"):
+        JournalFile(tmp_path)
+
+
+def test_file_that_cannot_be_opened_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("/proc/nowhere/journal")
+    with pytest.raises(JournalError, match=r"it is not writable \(unable to open.*\)\. Make it so, or give") as raised:
+        JournalFile(tmp_path / "dangling")
+    assert "Free space" not in str(raised.value)
+
+
+def test_state_home_that_is_not_absolute_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """XDG Base Directory Specification: a relative path is invalid and ignored."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert files.default_path("lamp-1") == tmp_path / ".local/state/outrider/devices/lamp-1.sqlite"
 
 
 def set_aside(path: Path) -> list[Path]:
@@ -219,6 +239,40 @@ def test_journal_of_a_newer_version_is_refused_and_left_alone(path: Path) -> Non
     assert set_aside(path) == []
 
 
+def test_journal_of_the_first_version_is_brought_up_to_date_and_takes_events(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript(files.STEPS[0])
+        database.execute(
+            "INSERT INTO entries VALUES (1, 'lamp-1', 'me', '', 'a1', 'digest', 'json', 1000.0, 1, ?, 1, NULL)",
+            (b'{"command":"dim"}',),
+        )
+        database.execute(f"PRAGMA application_id={files.APPLICATION}")
+        database.execute("PRAGMA user_version=1")
+    with opened(path) as journal:
+        assert [each.key.id for each in journal.unfinished()] == ["a1"]
+        journal.keep_event(KeptEvent("told", b"{}"))
+        journal.commit()
+    with opened(path) as journal:
+        assert [each.key.id for each in journal.unfinished()] == ["a1"]
+        assert [(each.name, each.payload) for each in journal.events()] == [("told", b"{}")]
+    assert set_aside(path) == []
+
+
+def test_events_of_devices_in_one_file_are_their_own(path: Path) -> None:
+    with contextlib.closing(JournalFile(path)) as file:
+        first, second = SqliteJournal(file, "lamp-1"), SqliteJournal(file, "lamp-2")
+        first.keep_event(KeptEvent("told", b"1"))
+        first.commit()
+        second.keep_event(KeptEvent("told", b"2"))
+        second.commit()
+        first.forget_event(*first.events())
+        first.commit()
+    with contextlib.closing(JournalFile(path)) as file:
+        assert not list(SqliteJournal(file, "lamp-1").events())
+        assert [each.payload for each in SqliteJournal(file, "lamp-2").events()] == [b"2"]
+
+
 def test_older_journal_is_brought_up_to_date_and_forgets_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(path) as journal:
         journal.accept(entry())
@@ -283,7 +337,21 @@ def test_commit_that_fails_keeps_what_was_noted_for_the_next(path: Path) -> None
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["accept", "start", "finish", "deliver", "time", "commit", "restart", "withdraw", "status"]),
+        st.sampled_from(
+            [
+                "accept",
+                "start",
+                "finish",
+                "deliver",
+                "time",
+                "commit",
+                "restart",
+                "withdraw",
+                "status",
+                "emit",
+                "forget",
+            ]
+        ),
         st.integers(0, 7),
         st.floats(-100, 200),
     ),
@@ -321,6 +389,10 @@ def test_journal_in_a_file_is_the_one_in_memory(steps: list[tuple[str, int, floa
                         journal.withdraw(found)
                     case "status":
                         journal.keep_status("ready" if which else None)
+                    case "emit":
+                        journal.keep_event(KeptEvent("told", b"%d" % number))
+                    case "forget" if events := list(journal.events()):
+                        journal.forget_event(events[which % len(events)])
                     case "commit":
                         journal.commit()
                     case _:
@@ -333,7 +405,8 @@ def test_journal_in_a_file_is_the_one_in_memory(steps: list[tuple[str, int, floa
 def _told(journal: MemoryJournal) -> object:
     waiting = [(each.key, each.stage, each.command) for each in journal.unfinished()]
     answers = [(each.key, each.result) for each in journal.undelivered()]
-    return len(journal), waiting, answers, journal.dropped_until, journal.status()
+    events = [(each.name, each.payload) for each in journal.events()]
+    return len(journal), waiting, answers, events, journal.dropped_until, journal.status()
 
 
 def test_finished_job_is_remembered_for_a_while_however_long_ago_it_expired() -> None:
@@ -347,3 +420,10 @@ def test_finished_job_is_remembered_for_a_while_however_long_ago_it_expired() ->
     assert journal.find(job.key) is job
     journal.prune(5001.0 + CLOCK_TOLERANCE)
     assert journal.find(job.key) is None
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
+def test_commit_survives_what_was_chosen(path: Path, synchronous: Synchronous, level: int) -> None:
+    with contextlib.closing(JournalFile(path, synchronous=synchronous)) as file:
+        assert file.connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert file.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -96,6 +96,15 @@ def is_loopback(host: str) -> bool:
     return ip_address(_resolve(host)).is_loopback
 
 
+async def answers(host: str, port: int) -> bool:
+    """Say whether an MQTT broker answers there now, in either version of the protocol.
+
+    :raises BrokerNotStarted: the name does not resolve.
+    """
+    address = _resolve(host)
+    return any(await asyncio.gather(*(_accepts(address, port, version) for version in _PROTOCOL_LEVELS)))
+
+
 class BrokerProcess:
     """One broker in a process of its own; `start_broker` makes it.
 

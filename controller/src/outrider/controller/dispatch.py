@@ -3,10 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Raw, UnsetType
 
 from outrider.device import DEFAULT_WAIT, MIN_EXPIRY, Invocation, Invoker, Reply, error_of, value_of
 from outrider.schema import Code, Error, LocalError, NoAnswer, Result, State, Status
@@ -124,12 +126,15 @@ class Dispatch:
         self._advance()
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
+        told: set[str] = set()
         try:
             with self._roster.watch(self._look_again):
                 while (reply := await self._next()) is not None:
                     self._write_down(reply)
-                    if isinstance(reply.message, Result) and not self._takes(reply.message):
-                        continue
+                    if isinstance(reply.message, Result):
+                        if not self._takes(reply.message):
+                            continue
+                        told.add(reply.device)
                     yield reply
             await self._settled()
             self._raise_if_refused()
@@ -137,7 +142,7 @@ class Dispatch:
                 result = self._invocation.results.get(device)
                 self.outcomes[device] = result or self._unanswered(device)
                 self._write_down(Reply(device, self.outcomes[device]))
-                if result is None:
+                if device not in told:  # nor what has come since: while it settled, or while another one was taken
                     yield Reply(device, self.outcomes[device])
         finally:
             if not self._endless:
@@ -176,9 +181,35 @@ class Dispatch:
         return self._course.rollout if isinstance(self._course, InBatches) else None
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """The devices that have an outcome at the end, in order: the target's, or the pool's member that was asked."""
+        return tuple(self._course.counted())
+
+    @property
+    def args(self) -> Raw | UnsetType:
+        """The arguments as they are sent."""
+        return self._invocation.message.args
+
+    @property
+    def accepted(self) -> Collection[str]:
+        """The devices that have taken the command and not ended it."""
+        return self._invocation.accepted
+
+    def standing(self, device: str) -> Result:
+        """A device's outcome as of now: its final answer, or the requester's word for it."""
+        return self.outcomes.get(device) or self._invocation.results.get(device) or self._unanswered(device)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The devices that the command was sent to and whose final answer has not come."""
         return tuple(self._invocation.missing)
+
+    @property
+    def is_with_broker(self) -> bool:
+        """Whether the broker has it for some device, as far as it has acknowledged it."""
+        invocation = self._invocation
+        devices = [device for device in self.targets.devices if invocation.addressed(device)]
+        return any(map(invocation.acknowledged, devices))
 
     async def sent(self) -> None:
         """Return when the broker has what was sent so far, or refused it. Nobody has to wait for the answers then.
@@ -194,14 +225,17 @@ class Dispatch:
         self._cancel(self.missing)
         self._invocation.wake()
 
-    async def late(self) -> AsyncIterator[Reply]:
+    async def late(self) -> AsyncGenerator[Reply]:
         """Final answers that come after all and replace the outcomes `queued` and `running`, until all have come.
 
         For a dispatch whose `wait` is `math.inf`, iterated to its end before; cancel it to wait no more.
         """
         try:
-            while self._invocation.missing:
-                reply = await self._invocation.next(LOOK_AGAIN)
+            while True:
+                missing = bool(self._invocation.missing)  # where none is, its answer may have come and not been taken
+                reply = await self._invocation.next(LOOK_AGAIN if missing else 0.0)
+                if reply is None and not missing:
+                    return
                 if reply is None or not isinstance(reply.message, Result):
                     continue
                 known = self.outcomes.get(reply.device)
@@ -211,6 +245,10 @@ class Dispatch:
                     yield reply
         finally:
             self._invoker.forget(self._invocation)
+
+    def let_go(self) -> None:
+        """Take no more answers: for a dispatch whose `wait` is `math.inf` and whose late answers nobody waits for."""
+        self._invoker.forget(self._invocation)
 
     async def _settled(self) -> None:
         """Wait a moment for the broker's word on what was just sent: where all are away, nothing else waits for it."""
@@ -255,7 +293,10 @@ class Dispatch:
         if devices:
             # As long as the command itself may wait for a device that is away.
             # Held on to, so that it is repeated.
-            self._cancels.append(self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY))
+            behalf = self._invocation.message.behalf
+            self._cancels.append(
+                self._invoker.invoke(devices, "cancel", [self.id], expires_in=MAX_EXPIRY, behalf=behalf)
+            )
 
     def _write_down(self, reply: Reply) -> None:
         if self._record is None or not (self._invocation.addressed(reply.device) or self.expects(reply.device)):
@@ -297,9 +338,6 @@ class Dispatch:
             if device in self._left_out:
                 return Status.OFFLINE, "", f"{where}: nothing was sent to it"
             return Status.CANCELLED, NOT_ADDRESSED, "never addressed: the command was not sent to it"
-        if device in invocation.forgotten:
-            words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
-            return Status.RUNNING, "", words
         if device in invocation.accepted:
             if where == "lost":
                 words = "it was running when the device was lost; whether it finished is not known"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -42,8 +43,14 @@ LOCKED: Final = 5.0
 GATHERED: Final = 0.05
 """Seconds for which outcomes are gathered, to be written together. Those that a kill takes are asked for again."""
 
+_LOOPBACK: Final = re.compile(r"^(127\.0\.0\.1|\[::1\])(?=:)")
+PRUNED_EACH: Final = 1.0
+"""Seconds between two looks for commands that are too old to be kept."""
+
 _APPLICATION: Final = 0x6F757472
 _VERSION: Final = 1
+
+_TRANSACTION: Final = ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
 
 _TABLES: Final = """
 CREATE TABLE commands (
@@ -72,6 +79,14 @@ class Place(NamedTuple):
     broker: str
     prefix: str
     requester: str
+
+    def same_broker(self, other: "Place") -> bool:
+        """Whether both lead to one broker: a host and port in common, where this machine has several names."""
+        return bool(_hosts(self.broker) & _hosts(other.broker))
+
+    def same(self, other: "Place") -> bool:
+        """Whether what was sent in one can be gone on with in the other."""
+        return (self.prefix, self.requester) == (other.prefix, other.requester) and self.same_broker(other)
 
 
 class Sending(NamedTuple):
@@ -142,6 +157,8 @@ class DurableOutbox:
         self._waiting: list[tuple[str, str, Result | None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._unchecked: float = MOST
+        self._together = False
+        self._pruned = 0.0
         self._sql = self._open()
 
     def __enter__(self) -> Self:
@@ -219,7 +236,20 @@ class DurableOutbox:
                 "FROM commands WHERE ended IS NULL ORDER BY issued, id"
             ).fetchall()
         briefs = [Brief(id, Place(broker, prefix, requester), *rest) for id, broker, prefix, requester, *rest in rows]
-        return [brief for brief in briefs if place is None or brief.place == place]
+        return [brief for brief in briefs if place is None or brief.place.same(place)]
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Write everything that is written inside with one commit, which takes as long as that of one command.
+
+        :raises OutboxUnusable: nothing of it was written.
+        """
+        with self._writing():
+            self._together = True
+            try:
+                yield
+            finally:
+                self._together = False
 
     # What records write
 
@@ -230,18 +260,8 @@ class DurableOutbox:
         """
         with self._writing():
             if record.place is not None:
-                self._prune(len(record.devices))
-                facts = (*record.place, record.behalf, record.command, record.target)
-                self._sql.execute(
-                    "INSERT INTO commands (id, broker, prefix, requester, behalf, command, target, issued, size) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (record.id, *facts, self._clock(), max(1, len(record.devices))),
-                )
-                told = {result.device: json.encode(result) for result in record.left_out}
-                self._sql.executemany(
-                    "INSERT INTO devices (id, device, outcome) VALUES (?, ?, ?)",
-                    [(record.id, device, told.get(device)) for device in record.devices],
-                )
+                self._add_command(record, record.place, devices, sending)
+                return
             self._sql.execute("UPDATE commands SET ended = NULL WHERE id = ?", (record.id,))
             number = self._sql.execute("SELECT count(*) FROM sendings WHERE id = ?", (record.id,)).fetchone()[0]
             self._sql.execute("INSERT INTO sendings VALUES (?, ?, ?, ?)", (record.id, number, *sending))
@@ -250,6 +270,26 @@ class DurableOutbox:
                 "ON CONFLICT DO UPDATE SET sending = excluded.sending",
                 [(record.id, device, number) for device in devices],
             )
+
+    def _add_command(self, record: "Record", place: Place, devices: Sequence[str], sending: Sending) -> None:
+        """A command with its first sending, inside a transaction."""
+        self._prune(len(record.devices))
+        facts = (*place, record.behalf, record.command, record.target)
+        self._sql.execute(
+            "INSERT INTO commands (id, broker, prefix, requester, behalf, command, target, issued, size) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (record.id, *facts, self._clock(), max(1, len(record.devices))),
+        )
+        self._sql.execute("INSERT INTO sendings VALUES (?, 0, ?, ?)", (record.id, *sending))
+        told = {result.device: json.encode(result) for result in record.left_out}
+        sent = frozenset(devices)
+        self._sql.executemany(
+            "INSERT INTO devices (id, device, sending, outcome) VALUES (?, ?, ?, ?)",
+            [
+                (record.id, device, 0 if device in sent else None, told.get(device))
+                for device in dict.fromkeys((*record.devices, *devices))
+            ],
+        )
 
     def note(self, id: str, device: str, outcome: Result | None) -> None:
         """Gather an outcome, or that a device has accepted the command, to be written soon. For a record."""
@@ -325,8 +365,12 @@ class DurableOutbox:
             sql.execute("COMMIT")
 
     def _prune(self, coming: int) -> None:
-        """Make room, inside a transaction."""
+        """Make room, inside a transaction; of what is too old now and then."""
         now = self._clock()
+        if self._pruned <= now < self._pruned + PRUNED_EACH and self._unchecked + coming < MOST * OVER:
+            self._unchecked += coming
+            return
+        self._pruned = now
         self._sql.execute("DELETE FROM commands WHERE ended < ?", (now - KEPT,))
         self._sql.execute(
             "DELETE FROM commands WHERE ended IS NULL AND issued < ? AND NOT EXISTS "
@@ -361,14 +405,16 @@ class DurableOutbox:
 
     @contextmanager
     def _writing(self) -> Generator[None]:
+        """A transaction; inside `together` a part of it, which can fail by itself."""
+        begin, end, undo = ("SAVEPOINT one", "RELEASE one", "ROLLBACK TO one") if self._together else _TRANSACTION
         with _clear(self.path):
-            self._sql.execute("BEGIN IMMEDIATE")
+            self._sql.execute(begin)
             try:
                 yield
-                self._sql.execute("COMMIT")
+                self._sql.execute(end)
             except BaseException:
                 if self._sql.in_transaction:
-                    self._sql.execute("ROLLBACK")
+                    self._sql.execute(undo)
                 raise
 
 
@@ -439,6 +485,11 @@ def _clear(path: Path) -> Generator[None]:
         else:
             advice = "it is damaged: move it away, and what was sent is forgotten"
         raise OutboxUnusable(f"the durable outbox {path} cannot be used ({words}): {advice}") from error
+
+
+def _hosts(broker: str) -> set[str]:
+    """The hosts and ports of a broker's URL."""
+    return {_LOOPBACK.sub("localhost", host) for host in broker.split(",")}
 
 
 def _result(raw: bytes | None) -> Result | None:

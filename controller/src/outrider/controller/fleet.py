@@ -5,7 +5,8 @@ import math
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -203,6 +204,8 @@ class Fleet:
         limit: Share | None = None,
         seed: int | None = None,
         plan: Plan | None = None,
+        behalf: str | None = None,
+        id: str | None = None,
     ) -> Dispatch:
         """Send a command to every device of a target, at once; iterate the result for what comes back.
 
@@ -218,6 +221,8 @@ class Fleet:
             never seen; so does None, but not to those ids. `"fail"` sends nothing to who is away: it is `offline`.
         :param limit: send to so many of the devices only, chosen by chance, the same ones for the same `seed`.
         :param plan: send in batches, with pauses, and abort after too many failures.
+        :param behalf: for whom this requester asks, where not for itself: jobs and results are theirs.
+        :param id: the command's id, for who has made one; it must be new, or be that of the very same command.
         :raises TargetSyntax: the target cannot be read.
         :raises UnknownTarget: the target stands for no device, or names one that nobody has seen.
         :raises NoMember: no member of the pool is ready.
@@ -234,7 +239,7 @@ class Fleet:
         if limit is not None:
             targets = sample(targets, limit, seed)
         away = frozenset(self._away(targets.devices) if if_offline == "fail" else targets.gone)
-        invocation = self._invoker.prepare(command, args, timeout=timeout)
+        invocation = self._invoker.prepare(command, args, timeout=timeout, behalf=behalf, id=id)
         now, good_for = time.monotonic(), expires_in(wait) if expires is None else expires
         patience = Patience(
             until=now + (DEFAULT_WAIT if wait is None else wait),
@@ -273,6 +278,17 @@ class Fleet:
             expires=good_for,
             record=self._record(invocation, target, targets),
         )
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Write all that is dispatched inside down with one commit, and send it after that.
+
+        Do not await inside.
+
+        :raises OutboxUnusable: at the end: nothing was written down, and nothing sent.
+        """
+        with self._invoker.together(), nullcontext() if self._outbox is None else self._outbox.together():
+            yield
 
     @property
     def outbox(self) -> DurableOutbox | None:

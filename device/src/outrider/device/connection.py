@@ -18,8 +18,9 @@ from outrider.schema.errors import BrokerUnreachable, SubscribeRefused
 from .address import Address
 from .attempts import STEADY, Opener, Pauses
 from .client import MQTT_3_1_1, MQTT_5, Message
-from .link import Handlers, Link, LinkError, LinkLost, Loss, Settings, Subscription, Will
+from .link import RECEIVE_MAXIMUM, Handlers, Link, LinkError, LinkLost, Loss, Settings
 from .outbox import Outbox, Publication
+from .session import Subscription, Will
 from .transport import prepare
 
 __all__ = ["Connection", "Message", "Subscription", "Will"]
@@ -27,7 +28,7 @@ __all__ = ["Connection", "Message", "Subscription", "Will"]
 logger = logging.getLogger("outrider.connection")
 
 _SUSPICIOUS = 3
-"""Connections in a row that ended early, until the log suspects another client with the same id."""
+"""Connections in a row that a broker which is there ended early, until the log suspects another client with the id."""
 _CLOSING = 1.0
 """Seconds for a clean end, once everything has been said."""
 _FILTERS_AT_ONCE = 200
@@ -46,15 +47,19 @@ class Connection:
     context is `disconnect`.
 
     - `receive` gets all messages that came together, in order; when it returns they are acknowledged. Should it raise,
-      that is logged and they are acknowledged all the same: the broker would only send the same again.
+      that is logged and they are acknowledged all the same: the broker would only send the same again. Where it returns
+      a future they are acknowledged when that is done, and all before them. They never are if it is cancelled or the
+      connection ends first: a session that is kept brings them again.
     - `will` is asked anew before each connect, to each of several hosts.
     - `session_expiry`: seconds for which the broker keeps the session while this side is away; 0 begins a clean one
       each time. MQTT 3.1.1 knows only clean, and kept for as long as the broker likes.
-    - `keepalive`: seconds without traffic after which the connection is probed.
+    - `keepalive`: seconds without traffic after which the connection is probed, unless the address says how many.
     - `window`: how many publishes may be unacknowledged at once, fewer where the broker says so. `max_queued`: how many
       may wait beyond that.
     - `connect_timeout`: seconds for opening a connection, and again for the broker's answer.
     - `max_packet_size`: bytes of a packet this side accepts; an MQTT 5 broker drops larger ones.
+    - `receive_maximum`: how many messages may be unacknowledged. An MQTT 5 broker sends no more; else what exceeds it,
+      or 64 MiB, is left unread.
     - `on_connect` is called when the broker has accepted the connection and all subscriptions have been made again,
       before anything queued is sent; `on_disconnect`, with the reason in words, when that connection has ended and it
       was not `disconnect` or `abort` that ended it.
@@ -68,7 +73,7 @@ class Connection:
         address: Address,
         *,
         client_id: str,
-        receive: Callable[[Sequence[Message]], None],
+        receive: Callable[[Sequence[Message]], asyncio.Future[None] | None],
         will: Callable[[], Will | None] | None = None,
         session_expiry: int = 0,
         keepalive: int = 30,
@@ -76,11 +81,13 @@ class Connection:
         max_queued: int = 10_000,
         connect_timeout: float = 10.0,
         max_packet_size: int = 1_048_576,
+        receive_maximum: int = RECEIVE_MAXIMUM,
         on_connect: Callable[[], None] | None = None,
         on_disconnect: Callable[[str], None] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         prepare(address)
+        keepalive = address.keepalive or keepalive
         self.address: Final = address
         self.client_id: Final = client_id
         self._receive = receive
@@ -89,10 +96,12 @@ class Connection:
         self._connect_timeout = connect_timeout
         self._on_connect = on_connect
         self._on_disconnect = on_disconnect
-        self._where = _named(address)
+        self._where = address.named
         self._outbox = Outbox(self._where, window=window, max_queued=max_queued)
         self._opener = Opener(
-            Settings(address, client_id, session_expiry, keepalive, max_packet_size, connect_timeout, tls),
+            Settings(
+                address, client_id, session_expiry, keepalive, max_packet_size, receive_maximum, connect_timeout, tls
+            ),
             Handlers(self._take, self._outbox.acknowledged, self._send_queued),
         )
         self._link: Link | None = None
@@ -100,7 +109,7 @@ class Connection:
         self._unwanted: set[str] = set()
         self._answers: dict[Subscription, str | None] = {}
         self._retained_received = 0
-        self._early_losses = 0
+        self._pauses = Pauses()
         self._failure: str | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._hurry = asyncio.Event()
@@ -221,8 +230,7 @@ class Connection:
         now = monotonic()
         deadline = None if expiry is None else now + expiry
         publication = Publication(topic, payload, retain, deadline, asyncio.get_running_loop().create_future())
-        link = self._link
-        if link is not None and link.writable and self._outbox.idle:
+        if (link := self._link) is not None and link.writable and self._outbox.idle:
             self._send(link, publication, now)
         else:
             self._outbox.put(publication)
@@ -306,13 +314,12 @@ class Connection:
 
     async def _run(self) -> None:
         """Keep a connection up, until cancelled."""
-        pauses = Pauses()
         while True:
             self._hurry.clear()
-            lived = 0.0
+            lived: float | None = None
             try:
                 link = await self._opener.open(self._will or _no_will)
-                began = monotonic()
+                lived, began = 0.0, monotonic()
                 await self._serve(link)
                 lived = monotonic() - began
             except LinkError as error:
@@ -321,14 +328,14 @@ class Connection:
                 logger.exception("%s: connecting to %s failed", self.client_id, self._where)
                 self._failed(f"{type(error).__name__}: {error}")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pauses.next(lived)):
+                async with asyncio.timeout(self._pauses.next(lived)):
                     await self._hurry.wait()
 
     async def _serve(self, link: Link) -> None:
         """Make `link` the connection until it ends."""
         began = monotonic()
         established = False
-        self._where = self._outbox.broker = _named(link.address)
+        self._where = self._outbox.broker = link.address.named
         self._outbox.begin(receive_maximum=link.receive_maximum, packet_limit=link.packet_limit)
         try:
             self._answers = await self._subscribe_again(link)
@@ -356,11 +363,11 @@ class Connection:
             _call(self._on_disconnect, loss.reason)
 
     def _log_loss(self, loss: Loss, early: bool) -> None:
-        self._early_losses = self._early_losses + 1 if early else 0
         taken = f"another client connected to {self._where} with the client id {self.client_id}: give each its own"
         if loss.taken_over:
             logger.error("%s. Connecting again", taken)
-        elif self._early_losses >= _SUSPICIOUS:  # what MQTT 3.1.1, and Mosquitto 2.0.11 on MQTT 5, let see of it
+        elif early and self._pauses.cut_short + 1 >= _SUSPICIOUS:
+            # That is all that MQTT 3.1.1, and Mosquitto 2.0.11 on MQTT 5, let see of it.
             logger.warning("%s, again soon after connecting. Perhaps %s", loss.reason, taken)
         else:
             logger.info("%s lost the connection to %s: %s", self.client_id, self._where, loss.reason)
@@ -387,21 +394,17 @@ class Connection:
                 logger.error("%s refused the subscription to %s: %s", self._where, subscription.filter, refusal)
         return answers
 
-    def _take(self, messages: list[Message]) -> None:
-        for message in messages:
-            if message.retain:
-                self._retained_received += 1
+    def _take(self, messages: list[Message]) -> asyncio.Future[None] | None:
+        self._retained_received += sum(message.retain for message in messages)
         try:
-            self._receive(messages)
+            return self._receive(messages)
         except Exception:
             logger.exception("%s: receiving %d messages failed", self.client_id, len(messages))
+            return None
 
     def _send_queued(self) -> None:
-        link = self._link
-        if link is None:
-            return
-        now = monotonic()
-        while link.writable and (publication := self._outbox.next(now)) is not None:
+        now, link = monotonic(), self._link
+        while link is not None and link.writable and (publication := self._outbox.next(now)) is not None:
             self._send(link, publication, now)
 
     def _send(self, link: Link, publication: Publication, now: float) -> None:
@@ -451,13 +454,9 @@ class Connection:
     def _unreachable(self, reason: str) -> BrokerUnreachable:
         which = "one of them" if self.address.more else "it"
         return BrokerUnreachable(
-            f"No connection to {_named(self.address)}: {reason}. "
+            f"No connection to {self.address.named}: {reason}. "
             f"Check that {which} runs and that the URL is right ({self.address})"
         )
-
-
-def _named(address: Address) -> str:
-    return f"the {'brokers' if address.more else 'broker'} at {address.place}"
 
 
 def _no_will() -> None:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from outrider.schema import BrokerUnreachable, Topics
+from outrider.schema import NotServed, Topics
 
 from .address import Address
 from .calls import Asking, Calls
 from .definition import Definition
+from .emitting import Emits
 from .endpoint import Endpoint
+from .events import Events, not_served
 from .journal import Journal
 from .journal_file import JournalFile, default_path
 from .sqlite_journal import SqliteJournal
@@ -21,7 +23,7 @@ from .watchdog import watch_loop
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
 
-class Device(Definition, Calls):
+class Device(Definition, Calls, Emits):
     """A device: typed functions as commands, served on any MQTT broker.
 
     ::
@@ -78,10 +80,17 @@ class Device(Definition, Calls):
             with contextlib.closing(SqliteJournal(file, name, tolerance=self.clock_tolerance)) as journal:
                 yield journal
 
+    def telling(self) -> Events:
+        """See `Emits`."""
+        endpoint = self._endpoint  # this may be another thread
+        if endpoint is None:
+            raise not_served(self.id)
+        return endpoint.events
+
     def asking(self) -> Asking:
         """See `Calls`."""
         if self._endpoint is None:
-            raise BrokerUnreachable(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
+            raise NotServed(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
         return self._endpoint
 
     def stop(self) -> None:

@@ -30,10 +30,11 @@ from outrider.schema import Command as CommandMessage
 from .address import Address
 from .admission import Registration
 from .answers import OUTBOX, Answers
-from .builtin import READING, RESERVED, Controls, Stats
+from .builtin import READING, REMEMBERED, RESERVED, Controls, Stats
 from .caller import Caller
 from .connection import Connection, Message, Subscription
 from .definition import Definition
+from .events import Events
 from .executor import Answer, Executor
 from .invoker import Arguments
 from .journal import Journal
@@ -99,6 +100,7 @@ class Endpoint:
             journal=self._journal,
             answer=self._give,
             asking=self,
+            telling=lambda: self.events,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
@@ -108,7 +110,10 @@ class Endpoint:
         self.performing = Performing(self._executor, definition.id, clock)
         controls = Controls(self._lifecycle, self._executor, lambda: about, self._stats)
         registrations |= {
-            name: Registration.of_control(getattr(controls, name), idempotent=name in READING) for name in RESERVED
+            name: Registration.of_control(
+                getattr(controls, name), idempotent=name in READING, remembered=REMEMBERED.get(name)
+            )
+            for name in RESERVED
         }
         about = About(
             versions={
@@ -144,6 +149,17 @@ class Endpoint:
             on_connect=self._connected,
         )
         self._answers = Answers(self._connection, self.topics, definition.id, self._journal, self._dropped)
+        self.events = Events(
+            definition.id,
+            self.topics,
+            journal,
+            publish=self._connection.publish,
+            connected=lambda: self._connection.connected,
+            clock=clock,
+            dropped=self._dropped,
+            max_waiting=definition.max_events,
+            max_size=definition.max_size,
+        )
 
     @property
     def caller(self) -> Caller:
@@ -171,7 +187,8 @@ class Endpoint:
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         self._executor.recover()
-        async with self._connection, asyncio.TaskGroup() as tasks:
+        self._tell_recovered()
+        async with self.events, self._connection, asyncio.TaskGroup() as tasks:
             subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
             await self._ended.wait()
             subscribing.cancel()
@@ -214,6 +231,8 @@ class Endpoint:
                 Subscription(self.topics.state(device.id)),
             )
         except LocalError as error:
+            if self._ended.is_set():  # by `crash`, which ends the connection
+                return
             self._failure = error
             self._keeps_status = True
             self._ended.set()
@@ -281,14 +300,25 @@ class Endpoint:
         """Whether what comes now may have lain at the broker while this device was away."""
         return time.monotonic() - self._connected_at < CATCHING_UP
 
+    def _tell_recovered(self) -> None:
+        """Log where the journal is, and what a restart left in it."""
+        usage, counts = self._journal.usage, self._executor.counts
+        place = "in memory only: a restart forgets what ran" if usage.path is None else f"in {usage.path}"
+        logger.info("%s keeps its journal %s", self._device.id, place)
+        if found := counts["recovered"]:
+            ended = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "recovered")
+            again = f"{len(self._executor.running())} started again"
+            words = ", ".join(word for word in (ended, again) if word)
+            logger.warning("%s was ended with %d commands under way: %s", self._device.id, found, words)
+
     def _drop(self, reason: str, message: str) -> None:
         """Count what gets no answer, and log it, at most a line a second."""
         self._dropped[reason] += 1
         now = time.monotonic()
         if now - self._logged >= 1:
             self._logged = now
-            count = sum(self._dropped.values())
-            logger.warning("%s dropped a message (%d so far): %s", self._device.id, count, message)
+            count = self._dropped[reason]
+            logger.warning("%s dropped a message (%d as %s so far): %s", self._device.id, count, reason, message)
 
     # What goes out beside answers
 
@@ -306,6 +336,7 @@ class Endpoint:
         self._answers.repeat()
         if self._caller is not None:
             self._caller.reconnected()
+        self.events.send()
 
     def _status_changed(self, status: str) -> None:
         self._presence.changed()
@@ -334,6 +365,10 @@ class Endpoint:
             jobs=len(self._executor.running()),
             ended=dict(self._executor.counts),
             dropped=dict(self._dropped),
+            journal=self._journal.usage,
+            journal_error=self._executor.journal_error,
+            events_waiting=self.events.waiting,
+            events_sent=self.events.sent,
         )
 
 

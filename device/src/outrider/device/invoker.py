@@ -4,9 +4,10 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from msgspec import Raw
@@ -62,6 +63,16 @@ _PROGRESS = Decoder(Progress)
 _RESULT = Decoder(Result)
 
 
+class _Sending(NamedTuple):
+    """A command that goes to some devices. `until` is in monotonic seconds."""
+
+    invocation: Invocation
+    devices: tuple[str, ...]
+    group: str | None
+    payload: bytes
+    until: float
+
+
 def _nobody(device: str) -> bool:
     """Nobody is known to be away."""
     return False
@@ -106,6 +117,7 @@ class Invoker:
         self._backlog = Backlog(connection)
         self._timer: asyncio.TimerHandle | None = None
         self._looks = math.inf
+        self._together: list[_Sending] | None = None
 
     async def open(self) -> None:
         """Subscribe to the answers; waits for the broker's acknowledgement.
@@ -139,16 +151,19 @@ class Invoker:
         *,
         timeout: float | None = None,
         behalf: str | None = None,
+        id: str | None = None,
     ) -> Invocation:
         """Make a command with an id of its own, for any number of devices; `send` sends it.
 
         Answers are taken as long as somebody holds on to the invocation.
 
         :param timeout: seconds it may run on a device.
+        :param behalf: for whom this requester asks, where not for itself.
+        :param id: the id that it shall have; one that no other command of this requester has.
         :raises InvalidName: `command` is empty or too long.
         :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         """
-        id = _new_id()
+        id = id or _new_id()
         invocation = Invocation(id, self._message(id, command, args, timeout, behalf), pace=self._pace)
         self._asked[id] = invocation
         return invocation
@@ -169,19 +184,40 @@ class Invoker:
         :param before: called with the devices, the payload and when it expires (Unix seconds) before anything is
             sent; should it raise, nothing is.
         :raises MessageTooLarge: before anything is sent.
+        :raises QueueFull: a million commands wait for the broker already; nothing is sent.
         """
         good_for = min(expires_in, MAX_EXPIRY)
         payload, expires = self._payload(invocation.message, good_for)
         devices = tuple(dict.fromkeys(devices))
+        self._backlog.check(1 if group is not None else len(devices))
         if before is not None:
             before(devices, payload, expires)
-        until = monotonic() + good_for
-        if group is not None:
-            publish = self._backlog.publish(self._topics.group(group, self.requester), payload, until)
-            invocation.address(devices, publish, payload, until)
+        sending = _Sending(invocation, devices, group, payload, monotonic() + good_for)
+        if self._together is not None:
+            self._together.append(sending)
         else:
-            self._send_each(invocation, devices, payload, until)
-        self._look_within(self._first_look)
+            self._publish(sending)
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Hold back what is sent inside, and send it at the end; should the context raise, nothing is sent.
+
+        So that several commands can be written down with one commit. What then cannot be sent after all is refused. Do
+        not await inside.
+        """
+        self._together = held = list[_Sending]()
+        try:
+            yield
+        finally:
+            self._together = None
+        for sending in held:
+            try:
+                self._publish(sending)
+            except LocalError as error:
+                refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                refused.set_exception(error)
+                missing = [device for device in sending.devices if not sending.invocation.addressed(device)]
+                sending.invocation.address(missing, refused, sending.payload, sending.until)
 
     def resume(self, message: Command) -> Invocation:
         """Go on with a command that was sent before, perhaps by another process; `send_again` sends it.
@@ -203,7 +239,7 @@ class Invoker:
     ) -> None:
         """Send a resumed command to devices whose answers are missing: the same bytes, then repeated as any.
 
-        Once it has expired, only those that had accepted it are asked.
+        Once it has expired, those that had accepted it get it, and of the others it is asked without starting it.
 
         :param expires: Unix seconds.
         :param accepted: devices that had taken it.
@@ -215,6 +251,7 @@ class Invoker:
             self._send_each(invocation, silent, payload, until)
         else:
             invocation.address(silent, _done(), payload, until)
+            invocation.repeats().returned(silent, monotonic())
         invocation.expect([device for device in devices if device in accepted], _done(), payload, until)
         self._look_within(0.0)
 
@@ -306,6 +343,15 @@ class Invoker:
         """How many commands of this side the device has not ended, as far as somebody still waits for them."""
         return sum(asked.waits_for(device) for asked in self._asked.values())
 
+    def _publish(self, sending: _Sending) -> None:
+        invocation, devices, group, payload, until = sending
+        if group is not None:
+            publish = self._backlog.publish(self._topics.group(group, self.requester), payload, until)
+            invocation.address(devices, publish, payload, until)
+        else:
+            self._send_each(invocation, devices, payload, until)
+        self._look_within(self._first_look)
+
     def _send_each(self, invocation: Invocation, devices: Iterable[str], payload: bytes, until: float) -> None:
         for device in devices:
             publish = self._backlog.publish(self._topics.command(device, self.requester), payload, until)
@@ -337,7 +383,9 @@ class Invoker:
             repeats = asked.repeats()
             if returned:
                 repeats.returned(returned, now)
-            if connected:
+            if connected and repeats.next > now:  # most of them: there may be thousands
+                following = min(following, repeats.next)
+            elif connected:
                 room = max(0, MOST_REPEATED - self._connection.pending)
                 for device in repeats.due(now, self._away, room):
                     self._repeat(asked, device, now)
@@ -347,10 +395,12 @@ class Invoker:
     def _repeat(self, asked: Asked, device: str, now: float) -> None:
         repeats = asked.repeats()
         topic = self._topics.command(device, self.requester)
+        payload = asked.payload(device)
+        if isinstance(asked, Invocation) and repeats.only_asks(device, now):
+            # Who knows the id answers as ever; who does not takes it for expired, whatever its clock says.
+            payload = encode(replace(asked.message, issued=self._clock(), expires=0.0), self._encoding)
         try:
-            publish = self._connection.publish(
-                topic, asked.payload(device), expiry=whole(repeats.good_for(device, now))
-            )
+            publish = self._connection.publish(topic, payload, expiry=whole(repeats.good_for(device, now)))
         except LocalError:  # no room, or over the limit of a new connection: it will be due again
             repeats.settled((device,), now)
         else:

@@ -12,7 +12,7 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
-from msgspec import UnsetType
+from msgspec import Struct, UnsetType
 
 from outrider.schema import Command, Encoding, Result
 
@@ -68,8 +68,38 @@ class Entry:
         self.row = 0
 
 
+class KeptEvent:
+    """An event that the broker has not acknowledged: its name, and its message as it is sent each time."""
+
+    __slots__ = ("name", "payload", "row")
+
+    def __init__(self, name: str, payload: bytes, row: int = 0) -> None:
+        """`row` is where a file has it, 0 as long as it was not committed."""
+        self.name = name
+        self.payload = payload
+        self.row = row
+
+
+class Usage(Struct, frozen=True):
+    """How full a journal is: so many commands and bytes of their values, of so many that it takes.
+
+    `path` is its file, null where it is in memory only.
+    """
+
+    path: str | None
+    commands: int
+    max_commands: int
+    bytes: int
+    max_bytes: int
+
+
 class Journal(Protocol):
-    """Where entries are kept. All methods are called from the device's event loop."""
+    """Where entries are kept, and events. All methods are called from the device's event loop."""
+
+    @property
+    def usage(self) -> Usage:
+        """How full it is, and where."""
+        ...
 
     @property
     def dropped_until(self) -> float:
@@ -120,6 +150,18 @@ class Journal(Protocol):
 
     def prune(self, now: float) -> None:
         """Drop what is delivered, and expired and finished more than the clock tolerance before `now`, Unix seconds."""
+        ...
+
+    def keep_event(self, event: KeptEvent) -> None:
+        """Keep an event until it is forgotten."""
+        ...
+
+    def forget_event(self, event: KeptEvent) -> None:
+        """The broker has acknowledged it; or it could not be kept, and was never sent."""
+        ...
+
+    def events(self) -> Iterable[KeptEvent]:
+        """The events that are kept, oldest first."""
         ...
 
     def status(self) -> str | None:

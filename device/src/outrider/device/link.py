@@ -18,10 +18,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from outrider.schema.errors import InvalidName
-
 from .address import Address
 from .client import MQTT_5, Expiry, Message, SocketClient, in_words, properties
+from .receipts import Held, Receipt, Receipts
+from .session import Subscription, Will
 from .stream import BufferedSocket
 from .transport import open_socket, reason_of
 
@@ -30,55 +30,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("outrider.connection")
 
+RECEIVE_MAXIMUM = 65_535
+"""How many messages may be unacknowledged where nothing else is said (MQTT 5.0, 3.1.2.11.3)."""
+
 _LARGEST_PACKET = 268_435_455  # MQTT 5.0, 2.1.4
 _TURN = 0.01
 """Seconds of decoding after which other tasks get their turn."""
+_MOST_BYTES = 64 * 1024 * 1024
+"""Bytes of messages that may be unacknowledged: how many is limited by the broker, how large they are by nobody."""
 _SLOWEST = 5000
 """Bytes a second at which what is unacknowledged may still be on its way."""
 _UNUSED = ("broker", 1)
 """A host and a port for paho, which wants both and connects to neither: the socket is open already."""
 _UNSUPPORTED_VERSION, _BAD_LOGIN, _NOT_AUTHORIZED, _KEEP_ALIVE, _TAKEN_OVER = 0x84, 0x86, 0x87, 0x8D, 0x8E
-
-
-class Will(NamedTuple):
-    """What the broker publishes, retained and with QoS 1, when the connection ends without DISCONNECT."""
-
-    topic: str
-    payload: bytes
-
-
-class Subscription(NamedTuple):
-    """A topic filter, subscribed with QoS 1. The options take effect on MQTT 5 only.
-
-    `retain_handling`: stored messages are sent at each subscribe (0), only at a new subscription (1), or never (2).
-    `retain_handling_again`: the same for later connections, where it differs: what is stored may have come meanwhile.
-    """
-
-    filter: str
-    retain_as_published: bool = False
-    retain_handling: int = 0
-    retain_handling_again: int | None = None
-
-    @property
-    def again(self) -> "Subscription":
-        """How it is made on later connections."""
-        again = self.retain_handling_again
-        return self if again is None else self._replace(retain_handling=again)
-
-    def check(self) -> None:
-        """Refuse what a broker would hang up at.
-
-        :raises InvalidName: `filter` is not a topic filter.
-        """
-        levels = self.filter.split("/")
-        if (
-            not self.filter
-            or "\0" in self.filter
-            or len(self.filter.encode()) > 65_535
-            or "#" in levels[:-1]
-            or any(("#" in level or "+" in level) and len(level) > 1 for level in levels)
-        ):
-            raise InvalidName(f"{self.filter!r} is not a topic filter: + and # stand for whole levels, # for the last")
 
 
 class Loss(NamedTuple):
@@ -112,6 +76,7 @@ class Settings(NamedTuple):
     session_expiry: int
     keepalive: int
     max_packet_size: int
+    receive_maximum: int
     connect_timeout: float
     tls: ssl.SSLContext | None
 
@@ -119,8 +84,8 @@ class Settings(NamedTuple):
 class Handlers(NamedTuple):
     """What a link calls. Messages may come before `Link.connect` has returned."""
 
-    messages: Callable[[list[Message]], None]
-    """All messages that came together; they are acknowledged when it returns."""
+    messages: Callable[[list[Message]], asyncio.Future[None] | None]
+    """All messages that came together; they are acknowledged when it returns, or when the future is done."""
     acknowledged: Callable[[int, str | None], None]
     """The broker has acknowledged the publish with this packet id, or refused it for the given reason."""
     room: Callable[[], None]
@@ -133,7 +98,7 @@ class Link:
     def __init__(self, settings: Settings, opened: BufferedSocket, client: SocketClient, handlers: Handlers) -> None:
         self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
         self.session_present = False
-        self.receive_maximum = 65_535
+        self.receive_maximum = RECEIVE_MAXIMUM
         self.packet_limit = _LARGEST_PACKET
         self._loop = asyncio.get_running_loop()
         self._settings = settings
@@ -145,6 +110,8 @@ class Link:
         self._expiry = False
         self._connack: asyncio.Future[tuple[ConnectFlags, ReasonCode, Properties | None]] = self._loop.create_future()
         self._answers: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._receipts = Receipts(most=settings.receive_maximum, most_bytes=_MOST_BYTES)
+        self._paused = False
         self._writing = False
         self._due_since: float | None = None
         self._oldest: int | None = None
@@ -267,6 +234,8 @@ class Link:
         self._socket.on_writable = self._on_writable
         if self.protocol == MQTT_5:
             wishes = properties(PacketTypes.CONNECT, MaximumPacketSize=settings.max_packet_size)
+            if settings.receive_maximum < RECEIVE_MAXIMUM:
+                wishes.ReceiveMaximum = settings.receive_maximum
             if settings.session_expiry:
                 wishes.SessionExpiryInterval = settings.session_expiry
             # Both must be set: clean_start alone defaults to "the first connect of this client only".
@@ -303,42 +272,73 @@ class Link:
             raise LinkLost
         answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
         self._answers[mid] = answer
+        if self._paused:  # the answer stands behind messages
+            self._resume()
         try:
             return await answer
         finally:
             self._answers.pop(mid, None)
 
     def _drain(self) -> None:
-        """Let paho decode all that has come, hand it over, then acknowledge it."""
-        if self.lost.done():
+        """Decode all that has come and hand it over; acknowledge it, or hold its receipts until that may be."""
+        if self.lost.done() or self._paused:
             return
         client = self._client
         began = monotonic()
+        until = began + _TURN
         try:
             while self._socket.pending():
-                if client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                if client.read(until) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                     break
-                if monotonic() - began > _TURN:
+                if monotonic() > until:
                     break
         except Exception:
             logger.exception("paho failed on what the broker sent; the connection is dropped")
             self.abort()
             return
         self._due_since = began if client.unanswered else None
-        if client.messages:
-            messages, client.messages = client.messages, []
-            self._handlers.messages(messages)
         receipts, client.receipts = client.receipts, []
-        for packet_id, qos in receipts:
-            client.ack(packet_id, qos)
+        messages, client.messages = client.messages, []
+        if messages or receipts:
+            self._hold(messages, receipts, self._handlers.messages(messages) if messages else None)
         if self.lost.done():
             return
         self._handlers.room()
-        if self._socket.pending():
+        if self._receipts.full and all(answer.done() for answer in self._answers.values()):
+            self._paused = True
+            self._socket.hold()
+        elif self._socket.pending():
             self._socket.hold()
             self._loop.call_soon(self._continue)
         if not self._writing:  # nothing to say, so no turn of the loop for it
             self._socket.flush()
+
+    def _hold(self, messages: list[Message], receipts: list[Receipt], until: asyncio.Future[None] | None) -> None:
+        """Acknowledge messages once that may be, and nothing of what came before is held."""
+        if self.lost.done():
+            return
+        if until is None and not self._receipts.waiting:
+            self._client.acknowledge(receipts)
+            return
+        size = sum(len(message.topic) + len(message.payload) for message in messages)
+        self._receipts.hold(Held(receipts, size, until))
+        if until is not None:
+            until.add_done_callback(self._release)
+
+    def _release(self, done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logger.error("receiving messages failed", exc_info=error)
+        if self.lost.done():  # the broker sends them again over the next connection
+            return
+        if receipts := self._receipts.release():
+            self._client.acknowledge(receipts)
+            self._write_soon()
+        if self._paused and not self._receipts.full:
+            self._resume()
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._loop.call_soon(self._continue)
 
     def _continue(self) -> None:
         self._socket.release()
@@ -355,6 +355,9 @@ class Link:
         self._socket.flush()
 
     def _tick(self) -> None:
+        if self._paused:
+            self._client.unheard()
+            self._due_since = self._oldest = None
         self._client.loop_misc()
         if self._settings.keepalive and (reason := self._stuck(monotonic())):
             self._lose(Loss(reason))

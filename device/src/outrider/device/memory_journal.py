@@ -7,7 +7,7 @@ from msgspec import UnsetType
 
 from outrider.schema import Result
 
-from .journal import CLOCK_TOLERANCE, Entry, Key, Stage
+from .journal import CLOCK_TOLERANCE, Entry, KeptEvent, Key, Stage, Usage
 
 MAX_ENTRIES = 100_000
 """Commands that a journal keeps at most."""
@@ -33,6 +33,8 @@ class MemoryJournal:
     :param linger: seconds for which it remembers more than it must, as long as a tenth of its size is enough for all.
     """
 
+    _path: str | None = None
+
     def __init__(
         self,
         *,
@@ -50,6 +52,7 @@ class MemoryJournal:
         self._bytes = 0
         self._entries: dict[Key, Entry] = {}
         self._by_expiry: list[tuple[float, Key]] = []
+        self._events: dict[KeptEvent, None] = {}
         self._status: str | None = None
         self._session = 0
 
@@ -57,6 +60,11 @@ class MemoryJournal:
     def full(self) -> bool:
         """See `Journal`."""
         return len(self._entries) >= self.max_entries or self._bytes >= self.max_bytes
+
+    @property
+    def usage(self) -> Usage:
+        """See `Journal`."""
+        return Usage(self._path, len(self._entries), self.max_entries, self._bytes, self.max_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -118,6 +126,18 @@ class MemoryJournal:
                     self.dropped_until = max(self.dropped_until, entry.expires)
         for again in staying:
             heapq.heappush(self._by_expiry, again)
+
+    def keep_event(self, event: KeptEvent) -> None:
+        """See `Journal`."""
+        self._events[event] = None
+
+    def forget_event(self, event: KeptEvent) -> None:
+        """See `Journal`."""
+        self._events.pop(event, None)
+
+    def events(self) -> Iterable[KeptEvent]:
+        """See `Journal`."""
+        return list(self._events)
 
     def status(self) -> str | None:
         """See `Journal`."""

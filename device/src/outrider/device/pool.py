@@ -6,7 +6,7 @@ from typing import Final
 
 from outrider.schema import Code, NoMember, Result, Status
 
-from .invocation import Invocation
+from .invocation import Invocation, has_forgotten
 from .patience import LOOK_AGAIN, Patience, States, is_there
 
 SILENT: Final = 5.0
@@ -119,8 +119,8 @@ class AnyMember:
         match result.status:
             case Status.REJECTED:
                 return result.error is None or result.error.code not in TRIED_ELSEWHERE
-            case Status.EXPIRED:
-                return False
+            case Status.EXPIRED:  # one that knows nothing of it may have run it, and have forgotten that
+                return has_forgotten(result) and not self._idempotent
             case Status.INTERRUPTED:
                 return not self._idempotent
             case _:

@@ -71,6 +71,14 @@ class BufferedSocket(asyncio.BufferedProtocol):
         """How many received bytes have not been read."""
         return len(self._received) - self._position
 
+    def arrived(self) -> tuple[bytes, int]:
+        """What has come, and the position in it up to which it has been read."""
+        return self._received, self._position
+
+    def skip(self, count: int) -> None:
+        """Take `count` bytes that `arrived` has shown."""
+        self._position += count
+
     def send(self, buffer: bytes | bytearray) -> int:
         """Take all of `buffer`; it leaves with the next `flush`.
 

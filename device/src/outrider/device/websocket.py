@@ -70,6 +70,11 @@ class WebSocket(BufferedSocket):
         """How many received bytes have not been read; while frames are not decoded they are counted whole."""
         return super().pending() + len(self._coded) - self._fed
 
+    def skip(self, count: int) -> None:
+        """Take `count` bytes that `arrived` has shown."""
+        super().skip(count)
+        self._close_at_the_end()
+
     def close(self) -> None:
         """Send what is still unsent and a close frame, then close."""
         self.flush()

@@ -63,7 +63,7 @@ async def _run(port: int, kind: BrokerKind, host: str, verbose: bool, output: Co
     async with start_broker(port, kind, host, verbose=verbose) as process:
         output.print(_introduction(process), markup=False)
         while not asked_to_end.is_set():
-            await _until_ended_or_deaf(process, asked_to_end)
+            await until_ended_or_deaf(process, asked_to_end)
             if asked_to_end.is_set():
                 break
             await process.restart()
@@ -74,7 +74,7 @@ async def _run(port: int, kind: BrokerKind, host: str, verbose: bool, output: Co
             )
 
 
-async def _until_ended_or_deaf(process: BrokerProcess, asked_to_end: asyncio.Event) -> None:
+async def until_ended_or_deaf(process: BrokerProcess, asked_to_end: asyncio.Event) -> None:
     """Return when the user asked to end, or the broker needs to be started again.
 
     :raises BrokerNotStarted: its process ended by itself.

@@ -7,7 +7,7 @@ from typing import Self
 
 from . import access, export, reading, retention, summaries, writing
 from .access import IdempotencyConflict, Token, TokenExists
-from .database import Database, StoreUnavailable, StoreUnusable
+from .database import Database, StoreHeld, StoreUnavailable, StoreUnusable
 from .export import KINDS, Kind
 from .records import (
     Bucket,
@@ -29,6 +29,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidQuery",
     "Store",
+    "StoreHeld",
     "StoreUnavailable",
     "StoreUnusable",
     "Token",
@@ -46,13 +47,19 @@ class Store:
         self._database = database
 
     @classmethod
-    def open(cls, url: str, *, read_only: bool = False) -> "Store":
+    def open(cls, url: str, *, read_only: bool = False, beside: bool = False) -> "Store":
         """The store in the database at `url`, made or brought up to date.
 
         :param read_only: only to read, beside the hub that has it.
+        :param beside: also to write, as tokens, beside the hub that has it.
         :raises StoreUnusable: it is of a newer outrider or another program, another hub has it, or it cannot be opened.
         """
-        return cls(Database(url, read_only=read_only))
+        return cls(Database(url, read_only=read_only, beside=beside))
+
+    @property
+    def name(self) -> str:
+        """The database's URL, without its password."""
+        return self._database.name
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +127,7 @@ class Store:
             return summaries.summarise(connection, name, key, since, until)
 
     def series(self, name: str, *, key: str | None = None, since: float, until: float, step: float) -> list[Bucket]:
-        """Whole buckets of `step` seconds (1, 60, 3600 or 86400), from the one that holds `since` to before `until`.
+        """Whole buckets of `step` seconds (1, 10, 60, 600, 3600 or 86400), from that of `since` to before `until`.
 
         In order of keys and times. A bucket without events is left out.
 

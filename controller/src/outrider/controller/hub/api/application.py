@@ -1,0 +1,67 @@
+"""The hub's HTTP application: all routes, who may use them, and what errors look like."""
+
+from collections.abc import Sequence
+
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp
+
+from outrider.controller.hub.pages.serve import routes as pages
+from outrider.controller.hub.parts import Parts
+from outrider.schema import OutriderError
+
+from . import openapi
+from .authorization import Authentication
+from .commands import Commands, Rollouts
+from .devices import Devices
+from .events import Events
+from .functions import PluginFunctions
+from .gate import BODY_LIMIT, Gate
+from .health import health, me, ready
+from .live import LiveStream
+from .problems import on_exception, on_http_exception, on_outrider_error
+from .results import Results
+
+
+def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> ASGIApp:
+    """The application of an open hub.
+
+    :param loopback: whether nobody outside this machine reaches it, so that tokens are not needed until there is one.
+    :param origins: sites whose pages may use the API, as `https://fleet.example`.
+    """
+    api = Router(
+        openapi.PATH, route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions]
+    )
+    app = Litestar(
+        [api, me, health, ready, *pages()],
+        state=State({"hub": parts, "tokens": parts.tokens, "loopback": loopback}),
+        middleware=[
+            DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$", exclude_http_methods=())
+        ],
+        exception_handlers={
+            OutriderError: on_outrider_error,
+            HTTPException: on_http_exception,
+            Exception: on_exception,
+        },
+        cors_config=_cors(origins) if origins else None,
+        openapi_config=openapi.config(),
+        plugins=[openapi.RawSchema()],
+        request_max_body_size=BODY_LIMIT,
+        logging_config=None,
+        debug=False,
+    )
+    openapi.tidy(app.openapi_schema)
+    return Gate(app, loopback=loopback, origins=origins)
+
+
+def _cors(origins: Sequence[str]) -> CORSConfig:
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+        expose_headers=["Location", "Retry-After"],
+        max_age=600,
+    )

@@ -1,0 +1,169 @@
+"""The hub put together: store, recorder, fleet, services and the HTTP server, opened in order and ended cleanly."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from outrider.controller.broker import is_loopback
+from outrider.controller.fleet import Fleet
+from outrider.device import Address
+from outrider.schema import LocalError, Topics
+
+from . import plugins
+from .api.application import create_app
+from .live import Live
+from .parts import Parts
+from .plugins import Context
+from .recorder import Recorder
+from .server import Server
+from .services import Functions, Services
+from .store import Store, StoreUnavailable
+from .submissions import Submissions
+from .tokens import Tokens
+from .writer import Writer
+
+logger = logging.getLogger("outrider.controller.hub")
+
+PRUNING: Final = 600.0
+"""Seconds between two looks at what is too old to be kept."""
+
+
+class TokensNeeded(LocalError):
+    """The hub would listen where others reach it, and has no token that keeps them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a hub is told.
+
+    :ivar requester: who it is to the broker; the recorder's session has this name, too.
+    :ivar database: `sqlite:///FILE` or `postgresql+psycopg://…`.
+    :ivar outbox: the file in which commands are written down before they are sent.
+    :ivar port: 0 finds a free one.
+    :ivar origins: sites whose pages may use the API.
+    :ivar keep: seconds for which records are kept; None: for ever.
+    :ivar most: bytes that the database may have; None: as many as there are.
+    """
+
+    broker: str
+    requester: str
+    database: str
+    outbox: Path
+    prefix: str = ""
+    host: str = "127.0.0.1"
+    port: int = 0
+    plugins: Sequence[str] = ()
+    origins: Sequence[str] = ()
+    keep: float | None = None
+    most: int | None = None
+
+
+class Hub:
+    """A hub that runs as long as the context is open.
+
+    :ivar parts: what it is made of, once it is open.
+    """
+
+    parts: Parts
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._server: Server
+
+    @property
+    def url(self) -> str:
+        """Where its page and its API are."""
+        return self._server.url
+
+    async def __aenter__(self) -> Self:
+        """Open everything; what had been accepted before a crash goes on.
+
+        :raises StoreUnusable: the database is of a newer version, another hub's, or cannot be opened.
+        :raises TokensNeeded: it would listen where others reach it, without a token.
+        :raises CannotListen: the address is not this machine's, or taken.
+        :raises BrokerUnreachable: there is no broker, or it does not let the hub in.
+        :raises OutboxUnusable: the outbox cannot be opened.
+        :raises LocalError: a plugin cannot be loaded.
+        """
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it: answer what was asked, write down what was heard, and leave the broker."""
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        settings, enter = self.settings, self._stack.enter_async_context
+        address, topics = Address.parse(settings.broker), Topics(settings.prefix)
+        store = await asyncio.to_thread(Store.open, settings.database)
+        self._stack.callback(store.close)
+        loopback = is_loopback(settings.host)
+        if not loopback and not await asyncio.to_thread(store.tokens):
+            raise TokensNeeded(
+                f"on {settings.host} everybody who reaches this machine could command your devices: make a token first "
+                "with `outrider hub token add NAME --scope send`, or keep to 127.0.0.1"
+            )
+        live = Live()
+        writer = await enter(Writer(store, recorded=live.recorded))
+        recorder = await enter(Recorder(address, topics, writer, name=f"{settings.requester}-recorder"))
+        fleet = await enter(
+            Fleet(
+                settings.broker,
+                requester=settings.requester,
+                prefix=settings.prefix,
+                on_disconnect=lambda reason: logger.warning("the connection was lost: %s; connecting again", reason),
+                outbox=settings.outbox,
+            )
+        )
+        submissions = await enter(Submissions(fleet))
+        functions = await self._functions(fleet, store)
+        self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), functions)
+        app = create_app(self.parts, loopback=loopback, origins=settings.origins)
+        self._server = await enter(Server(app, settings.host, settings.port))
+        self._stack.callback(live.close)  # before the server, which waits for those who follow
+        if settings.keep is not None or settings.most is not None:
+            pruning = asyncio.create_task(self._prune(store), name="retention")
+            self._stack.callback(pruning.cancel)
+
+    async def _functions(self, fleet: Fleet, store: Store) -> Functions | None:
+        """What plugins offer; a hub without any is no member of the pool."""
+        settings = self.settings
+        found = plugins.load(settings.plugins)
+        if not found:
+            return None
+        context = Context(settings.requester, fleet, store)
+        services = Services(
+            found,
+            context,
+            broker=settings.broker,
+            prefix=settings.prefix,
+            journal=settings.outbox.with_name("hub-journal.sqlite"),
+        )
+        await self._stack.enter_async_context(services)
+        return services.functions
+
+    async def _prune(self, store: Store) -> None:
+        """Remove what is too old or too much, from time to time."""
+        keep = self.settings.keep
+        while True:
+            try:
+                older = None if keep is None else time.time() - keep
+                gone = await asyncio.to_thread(store.prune, older_than=older, larger_than=self.settings.most)
+                if gone:
+                    logger.info("%d rows were too old, or too many, and are gone", gone)
+            except StoreUnavailable as error:
+                logger.warning("%s", error)
+            await asyncio.sleep(PRUNING)
