@@ -345,10 +345,10 @@ async def test_each_host_is_asked_in_the_version_that_it_speaks_and_gets_a_will_
 
 
 async def test_pauses_grow_with_whole_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds: list[float] = []
+    rounds: list[float | None] = []
 
     class Counted(Pauses):
-        def next(self, lived: float) -> float:
+        def next(self, lived: float | None) -> float:
             rounds.append(lived)
             return 0.0 if len(rounds) < 5 else 60.0
 
