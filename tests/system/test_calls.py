@@ -167,7 +167,7 @@ async def test_call_goes_on_when_the_broker_is_back(opened: Open, restartable_br
 
 
 async def test_caller_that_is_killed_calls_again_after_its_restart(opened: Open, tmp_path: Path) -> None:
-    """What its earlier process followed comes to the new one, which did not ask for it. On Mosquitto: see protocol.md."""
+    """What its earlier process followed comes to the new one, unasked. On Mosquitto: see protocol.md."""
     async with mosquitto(tmp_path) as port:
         town = await opened(f"mqtt://127.0.0.1:{port}")
         caller, _ = await town.run("caller", "words-1")

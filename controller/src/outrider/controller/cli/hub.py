@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from outrider.controller.hub.hub import Settings as HubSettings
     from outrider.controller.hub.store import Store
 
+LIBRARIES: Final = ("litestar", "uvicorn", "httptools", "sqlalchemy", "alembic")
+
 DEFAULT_HTTP: Final = "127.0.0.1:8420"
 
 DEFAULT_NAME: Final = "hub"
@@ -189,6 +191,7 @@ async def _run(settings: "HubSettings", *, may_start: bool) -> None:
         loop.add_signal_handler(number, asked_to_end.set)
     output = results_console()
     async with _broker(may_start=may_start) as process, Hub(settings) as running:
+        _settle_memory()
         started = "which it has started" if process is not None else "found there"
         output.print(
             Text(
@@ -261,13 +264,13 @@ def export(
     A TIME is 2026-11-25, 2026-11-25T14:30, with an offset or in local time, Unix seconds, or how long ago: 2h, 7d.
     """
     _require()
-    from outrider.controller.hub.export import KINDS, comma_separated, ndjson
+    from outrider.controller.hub.export import KINDS, Kind, comma_separated, ndjson
     from outrider.controller.hub.store import Store
 
     for each in kind or ():
         if each not in KINDS:
             raise typer.BadParameter(f"there is no kind {each}: {', '.join(KINDS)}")
-    kinds = [each for each in KINDS if not kind or each in kind]
+    kinds: list[Kind] = [each for each in KINDS if not kind or each in kind]
     write = ndjson if format is Format.NDJSON else comma_separated
     with Store.open(database or _default_database(), read_only=True) as store:
         for line in write(store.export(kinds, since, until)):
@@ -355,15 +358,21 @@ def _store(database: str | None) -> "Store":
         return Store.open(url, beside=True)
 
 
+def has_hub() -> bool:
+    """Whether the hub's libraries are installed."""
+    return not _missing()
+
+
+def _missing() -> list[str]:
+    return [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+
+
 def _require() -> None:
     """Say what is missing, before an import fails.
 
     :raises HubNotInstalled: the extra is not installed.
     """
-    missing = [
-        name for name in ("litestar", "uvicorn", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
+    if missing := _missing():
         raise HubNotInstalled(f"the hub needs {', '.join(missing)}: pip install 'outrider-controller[hub]'")
 
 

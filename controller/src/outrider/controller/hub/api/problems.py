@@ -81,6 +81,18 @@ def invalid(detail: str, field: str | None = None) -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, "invalid-request", detail, field=field)
 
 
+def require_strict(body: bytes, kind: type) -> None:
+    """Refuse a body that Litestar took with a text for a number, or a number for a boolean.
+
+    :raises Refused: naming the field.
+    """
+    try:
+        json.decode(body, type=kind)
+    except ValidationError as error:
+        _, _, path = str(error).partition(" - at `$.")
+        raise invalid(str(error), path.rstrip("`") or None) from None
+
+
 def of_error(error: OutriderError) -> Refused:
     """The problem for one of our own errors."""
     detail = str(error)
@@ -176,9 +188,8 @@ def _what_is_invalid(error: ValidationException) -> tuple[str, str | None]:
 
 def _complaints(extra: object) -> Iterator[tuple[str | None, str]]:
     """What Litestar found wrong: which field or parameter, where it is one, and why."""
-    for each in extra if isinstance(extra, list) else ():
-        with contextlib.suppress(ValidationError):
-            complaint = convert(each, _Complaint)
+    with contextlib.suppress(ValidationError):
+        for complaint in convert(extra, list[_Complaint]):
             yield complaint.key, complaint.message
 
 
