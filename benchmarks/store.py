@@ -30,7 +30,8 @@ from . import report
 RECORDING: Final = "events recorded on SQLite"
 RANGE: Final = "summary of a key in a range"
 ALL: Final = "summary of all keys"
-NAMES: Final = (RECORDING, RANGE, ALL)
+INDEXED: Final = "the same, beside a table with our indexes"
+NAMES: Final = (RECORDING, INDEXED, RANGE, ALL)
 
 FEW: Final = 10_000
 EVENTS: Final = 1_000_000
@@ -78,7 +79,7 @@ def events(seed: int) -> Iterator[EventRecord]:
 def measure(console: Console, rounds: int, share: float = 1.0) -> list[report.Line]:
     """Measure all of it; `share` of the usual number of events."""
     return [
-        recording(rounds, max(TOGETHER, round(RECORDED * share))),
+        *recording(rounds, max(TOGETHER, round(RECORDED * share))),
         *summaries(console, max(FEW, round(EVENTS * share)), 50),
     ]
 
@@ -92,7 +93,7 @@ def record(batches: Sequence[Sequence[EventRecord]]) -> float:
         return sum(map(len, batches)) / (perf_counter() - began)
 
 
-def insert(batches: Sequence[Sequence[EventRecord]]) -> float:
+def insert(batches: Sequence[Sequence[EventRecord]], *, indexes: bool = False) -> float:
     """Rows a second that `executemany` takes."""
     rows = [[event_row(number, event) for number, event in enumerate(batch)] for batch in batches]
     with (
@@ -106,6 +107,9 @@ def insert(batches: Sequence[Sequence[EventRecord]]) -> float:
             "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, device TEXT NOT NULL, name TEXT NOT NULL, "
             "key TEXT, subject TEXT, time DOUBLE NOT NULL, data TEXT, received DOUBLE NOT NULL, UNIQUE (device, id))"
         )
+        if indexes:
+            raw.execute("CREATE INDEX events_time ON events (name, key, time)")
+            raw.execute("CREATE INDEX events_subject ON events (subject, key) WHERE subject IS NOT NULL")
         began = perf_counter()
         for some in rows:
             raw.execute("BEGIN IMMEDIATE")
@@ -114,14 +118,24 @@ def insert(batches: Sequence[Sequence[EventRecord]]) -> float:
         return sum(map(len, rows)) / (perf_counter() - began)
 
 
-def recording(rounds: int, count: int) -> report.Line:
-    """Both sides take turns; the figures are medians."""
-    figures: dict[Callable[[Sequence[Sequence[EventRecord]]], float], list[float]] = {record: [], insert: []}
+def insert_indexed(batches: Sequence[Sequence[EventRecord]]) -> float:
+    """The same where the table has the indexes that ours has."""
+    return insert(batches, indexes=True)
+
+
+def recording(rounds: int, count: int) -> list[report.Line]:
+    """The sides take turns; the figures are medians."""
+    sides = (record, insert, insert_indexed)
+    figures: dict[Callable[[Sequence[Sequence[EventRecord]]], float], list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         batches = list(_batches(number, count))
-        for side in (record, insert) if number % 2 else (insert, record):
+        for side in sides if number % 2 else sides[::-1]:
             figures[side].append(side(batches))
-    return report.Line(RECORDING, "events/s", median(figures[record]), median(figures[insert]), goal=0.5)
+    ours = median(figures[record])
+    return [
+        report.Line(RECORDING, "events/s", ours, median(figures[insert]), goal=0.5),
+        report.Line(INDEXED, "events/s", ours, median(figures[insert_indexed])),
+    ]
 
 
 def summaries(console: Console, many: int, calls: int) -> list[report.Line]:
@@ -176,7 +190,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50, help="summaries in a round (50)")
     options = parser.parse_args()
     console = Console()
-    lines = [recording(options.rounds, options.recorded), *summaries(console, options.events, options.calls)]
+    lines = [*recording(options.rounds, options.recorded), *summaries(console, options.events, options.calls)]
     console.print(report.table(lines, "The hub's store on SQLite, beside executemany and beside 10,000 events"))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, Table
 from outrider.schema import Status
 
 from .records import CommandRecord, EventRecord, ProgressRecord, Record, ResultRecord, StateRecord
-from .tables import commands, events, indexed, kept, progress, results, states
+from .tables import LONGEST, commands, events, indexed, kept, progress, results, states
 
 Row = tuple[object, ...]
 
@@ -98,13 +98,18 @@ def state_row(seq: int, record: StateRecord) -> Row:
 def event_row(seq: int, record: EventRecord) -> Row:
     """A row of `events`."""
     key, subject, data = record.key, record.subject, record.data
+    # Nearly all are short and plain, and a call for each would be felt.
+    if key is not None and (len(key) > LONGEST or "\0" in key):
+        key = indexed(key)
+    if subject is not None and (len(subject) > LONGEST or "\0" in subject):
+        subject = indexed(subject)
     return (
         seq,
         record.id,
         record.device,
         record.name,
-        None if key is None else indexed(key),
-        None if subject is None else indexed(subject),
+        key,
+        subject,
         record.time,
         None if data is None else str(data, "utf-8", "replace"),
         record.received,
