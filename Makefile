@@ -19,13 +19,14 @@ ASSETS := controller/src/outrider/controller/hub/pages/vendor/LICENSES.txt
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
 
-environment: $(VENV)/.dev $(ASSETS) ## Prepare the environment of the targets below, which they do by themselves
+# Where npm's registry is out of reach, all but the hub's page works, and that says what is missing.
+environment: $(VENV)/.dev ## Prepare the environment of the targets below, which they do by themselves
+	@$(MAKE) --no-print-directory assets || echo "Without them the hub has no web page, and its tests are skipped."
 
 assets: $(ASSETS) ## Fetch the libraries of the hub's web page, which the targets that need them do by themselves
 
-# Where npm's registry is out of reach, all but the hub's page works, and that says what is missing.
 demo: $(VENV)/.controller ## Start a broker and three devices, show them at work, and leave them to you
-	@$(MAKE) --no-print-directory assets || echo "The hub's web page will be missing: see above."
+	@$(MAKE) --no-print-directory assets || echo "Without them the hub has no web page."
 	@$(BIN)/outrider demo
 
 test: environment ## Run the tests that need nothing but this checkout
@@ -68,7 +69,7 @@ soak: $(VENV)/.dev ## Kill broker, devices and controllers while commands go out
 	$(BIN)/python -m tests.faults.soak --commands $(COMMANDS) --kills $(KILLS) --rate $(RATE) --seed $(SEED)
 
 # uv, because its build backend is ours too: it builds in-process, with no build environment and no network.
-dist: environment ## Build wheels and source distributions into dist/
+dist: $(VENV)/.dev $(ASSETS) ## Build wheels and source distributions into dist/
 	rm -rf dist
 	$(BIN)/uv build --quiet --no-config --python $(BIN)/python --all-packages --out-dir dist
 	@ls dist

@@ -53,8 +53,8 @@ def fetch(words: list[str], folder: Path) -> None:
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries", "1", "--prefix", str(folder))
     ended = subprocess.run([*words, "ci", *options], capture_output=True, text=True, check=False)
     if ended.returncode != 0:
-        said = ended.stderr.strip() or ended.stdout.strip()
-        raise SystemExit(f"npm could not fetch the page's libraries; the rest of outrider works without them:\n{said}")
+        said = [line for line in ended.stderr.splitlines() if line.startswith("npm error") and " at " not in line]
+        raise SystemExit("\n".join(("npm could not fetch the libraries of the hub's page:", *said[:4])))
 
 
 def files(modules: Path) -> Iterator[tuple[Path, str]]:

@@ -14,6 +14,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 VIEWS = ("devices", "devices/lamp-1", "devices/hostile", "send?target=all&command=dim", "rollouts", "events", "audit")
 
+HIDE = """(hidden) => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
 CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const linear = (part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
@@ -93,6 +98,17 @@ async def test_each_input_and_button_has_a_name(page: Page, stage: Stage) -> Non
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         nameless = await page.evaluate(NAMELESS)
         assert nameless == [], view
+
+
+async def test_tab_that_nobody_looks_at_gives_its_connection_back(page: Page, stage: Stage) -> None:
+    await page.clock.install()
+    await page.goto(f"{stage.url}#/devices")
+    await expect(page.locator(".connection")).to_have_text("live")
+    await page.evaluate(HIDE, True)
+    await page.clock.fast_forward(31_000)
+    await expect(page.locator(".connection")).to_have_text("paused")
+    await page.evaluate(HIDE, False)
+    await expect(page.locator(".connection")).to_have_text("live")
 
 
 async def test_view_that_does_not_exist_leads_back(page: Page, stage: Stage) -> None:

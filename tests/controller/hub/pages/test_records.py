@@ -71,3 +71,7 @@ async def test_audit_log_has_every_command_whoever_sent_it(page: Page, stage: St
     await table.locator("tbody tr", has_text="level=33").first.get_by_role("link", name="dim").click()
     outcomes = page.get_by_role("table", name="Outcomes")
     await expect(outcomes.get_by_role("row", name="lamp-1")).to_contain_text("33")
+    await expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_hidden()
+    await page.go_back()
+    await table.locator("tbody tr", has_text="level=34").first.get_by_role("link", name="dim").click()
+    await expect(outcomes.get_by_role("row", name="lamp-2")).to_contain_text("34")

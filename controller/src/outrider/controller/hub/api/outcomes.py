@@ -71,7 +71,8 @@ async def find(hub: Parts, client: Client, id: str) -> Found:
         found = _written(durable)
     else:
         found = await _recorded(hub, client, id)
-    if all(each.result.status.final for each in found.standings):
+    # Of a group that somebody else addressed, only the answers say who was meant.
+    if found.standings and all(each.result.status.final for each in found.standings):
         return found
     return found._replace(standings=await _with_recorded(hub, found))
 

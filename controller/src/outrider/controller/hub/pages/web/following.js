@@ -112,7 +112,8 @@ export class Following extends Store {
 
   #progress({ device, number, fraction, text, stream, data }) {
     const known = this.outcomes.get(device) ?? { device, status: "running", output: [] };
-    const next = { ...known, status: isOpen(known.status) ? "running" : known.status };
+    // What the hub said of one that had not been taken holds no longer.
+    const next = isOpen(known.status) ? { ...known, status: "running", error: undefined } : { ...known };
     if (fraction !== null && fraction !== undefined) Object.assign(next, { fraction, text });
     if (stream) next.output = together(known.output, [{ number, stream, data: data ?? "" }]);
     this.outcomes.set(device, next);

@@ -8,9 +8,11 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 10_000;
 // The hub says something every 15 s, if only a comment: what is silent for longer is gone.
 const SILENCE = 45_000;
+// A browser opens six connections to a hub, for all its tabs: one that nobody looks at gives its own back.
+const HIDDEN = 30_000;
 
 class Live extends Store {
-  /** "connecting", "open" or "away"; `since` is when that began. */
+  /** "connecting", "open", "away" or "paused"; `since` is when that began. */
   state = "connecting";
   since = Date.now();
   why = "";
@@ -32,6 +34,12 @@ class Live extends Store {
     if (this.#began) return;
     this.#began = true;
     session.watch(() => session.needed ? this.#end() : this.again());
+    let hidden;
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(hidden);
+      if (document.hidden) hidden = setTimeout(() => this.#end(), HIDDEN);
+      else this.again();
+    });
     this.again();
   }
 
@@ -72,6 +80,7 @@ class Live extends Store {
       if (this.#stop === stop) this.#stop = null;
     }
     if (session.needed || this.#stop) return;
+    if (document.hidden) return this.#become("paused");
     this.#become("away");
     this.#retry = setTimeout(() => this.again(), this.#pause);
     this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);

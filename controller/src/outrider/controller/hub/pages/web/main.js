@@ -68,7 +68,7 @@ function Guarded({ parts }) {
 
 function Connection() {
   useStore(live);
-  const words = { open: "live", connecting: "connecting", away: "hub away" };
+  const words = { open: "live", connecting: "connecting", away: "hub away", paused: "paused" };
   return html`<span class=${`connection ${live.state}`} role="status">${words[live.state]}</span>`;
 }
 
