@@ -397,13 +397,20 @@ async def test_what_is_written_together_is_written_with_one_commit_or_not_at_all
             write(outbox, "a2", "lamp-1")
             assert other.find("a1") is None
         assert [brief.id for brief in other.unfinished()] == ["a1", "a2"]
-        with pytest.raises(OutboxUnusable), outbox.together():
+        with outbox.together():
             write(outbox, "a3", "lamp-1")
             with pytest.raises(OutboxUnusable):  # the same id again: that one alone is not written
                 write(outbox, "a3", "lamp-2")
-            assert outbox.find("a3") is not None
-            raise OutboxUnusable("the disk is full")
-        assert other.find("a3") is None
+        assert [*(other.find("a3") or pytest.fail("it is not written")).devices] == ["lamp-1"]
+
+        def fail() -> None:
+            with outbox.together():
+                write(outbox, "a4", "lamp-1")
+                raise OutboxUnusable("the disk is full")
+
+        with pytest.raises(OutboxUnusable, match="full"):
+            fail()
+        assert other.find("a4") is None
 
 
 async def test_ended_commands_go_after_a_week_and_unanswered_ones_a_month_after_they_expire(tmp_path: Path) -> None:
