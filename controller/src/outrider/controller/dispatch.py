@@ -141,6 +141,8 @@ class Dispatch:
                 self._write_down(Reply(device, self.outcomes[device]))
                 if result is None:
                     yield Reply(device, self.outcomes[device])
+            if not self._invocation.missing:
+                self._invocation.close(self.outcomes.values())
         finally:
             if not self._endless:
                 self._invoker.forget(self._invocation)

@@ -29,8 +29,8 @@ class Backlog:
         self._connection = connection
         self._held: deque[_Held] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._held)
+    def __len__(self) -> int:
+        return len(self._held)
 
     def publish(self, topic: str, payload: bytes, until: float) -> asyncio.Future[None]:
         """Publish, at once or when there is room; the future is as that of `Connection.publish`.
