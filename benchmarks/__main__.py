@@ -9,7 +9,7 @@ from rich.console import Console
 
 from outrider.controller.broker import BrokerKind, BrokerNotInstalled, find_mosquitto, start_broker
 
-from . import ping, report
+from . import events, ping, recorder, report
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -24,10 +24,19 @@ async def measure(console: Console, rounds: int, share: float) -> list[report.Li
     try:
         async with start_broker() as broker:
             console.print(f"Measuring on the {broker.kind} broker, {rounds} rounds of each, interleaved.")
-            lines = await ping.measure(broker.address, rounds, share)
+            lines = [
+                *await ping.measure(broker.address, rounds, share),
+                *await recorder.measure(broker.address, (rounds + 1) // 2, share),
+                *await events.measure(broker.address, rounds, share),
+            ]
             return lines if broker.kind is BrokerKind.MOSQUITTO else [replace(line, goal=None) for line in lines]
     except BrokerNotInstalled as error:
-        return [report.Line(load.name, ping.UNIT, goal=load.goal, why=str(error)) for load in ping.LOADS]
+        why = str(error)
+        return [
+            *(report.Line(load.name, ping.UNIT, goal=load.goal, why=why) for load in ping.LOADS),
+            report.Line(recorder.NAME, recorder.UNIT, goal=recorder.GOAL, why=why),
+            *(report.Line(load.name, events.UNIT, why=why) for load in events.LOADS),
+        ]
 
 
 def main() -> None:

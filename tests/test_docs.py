@@ -1,5 +1,6 @@
 """The documents say what is so: their commands and examples run, their tables are those of the code."""
 
+import json
 import os
 import re
 import shutil
@@ -14,11 +15,13 @@ from outrider.controller.cli.words import OWN_WORDS
 from outrider.device import RESERVED
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import CONDITIONS, MAX_DEPTH, MAX_SIZE, Command, Kind, Progress, Result, State, Status, Topics
+from tests.peers import Connect, Peer
 from tests.processes import Processes, Spawned
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
+EVENTS = ROOT / "docs" / "events.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md")))
 
 ELSEWHERE = {
@@ -124,6 +127,23 @@ async def test_commands_of_the_readme_run_as_they_are_shown(shell: Shell) -> Non
     await seen.wait_for(r'devices/lamp-1/result .*"command":"ping","status":"done"')
     await seen.wait_for(r'devices/lamp-1/result .*"command":"dim","status":"done","value":40')
     await seen.wait_for(r'devices/lamp-1/result .*"command":"dim","status":"done","value":60')
+
+
+async def test_device_of_the_events_page_tells_what_the_page_shows(
+    shell: Shell, connect: Connect, tmp_path: Path
+) -> None:
+    device, weigh, *_ = examples(EVENTS)
+    (tmp_path / "checkout" / "oven.py").write_text(f"{device}\n\n{weigh}")
+    await shell.broker()
+    peer = await connect(Peer(shell.address))
+    await peer.subscribe("devices/+/event/#")
+    await shell.type("outrider-device run oven:oven &")
+    await shell.type("outrider send oven-1 bake 40")
+    await shell.type("outrider send oven-1 weigh")
+    told = [message.json() for message in await peer.wait_for_count(3)]
+    assert [event["name"] for event in told] == ["started", "finished", "weighed"]
+    shown = re.findall(r"^devices/oven-1/event/\w+ (\{.*\})$", EVENTS.read_text(), re.MULTILINE)
+    assert [list(json.loads(line)) for line in shown] == [list(event) for event in told[:2]]
 
 
 async def test_python_example_of_the_readme_runs(shell: Shell, spawn: Processes, tmp_path: Path) -> None:

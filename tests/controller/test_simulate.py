@@ -17,6 +17,7 @@ from outrider.controller.plan import Plan, Share
 from outrider.controller.simulator import Execution, InvalidPopulation, Population, Role, Simulation, Span
 from outrider.schema import Result, State, Status
 from tests.brokers import BrokerUnderTest
+from tests.peers import Connect, Peer
 from tests.processes import Processes, Spawned, script
 
 
@@ -101,6 +102,28 @@ async def test_outcomes_of_a_simulated_fleet_add_up_against_its_own_log(
         assert fleet.devices() == []
 
 
+async def test_devices_emit_events_in_pairs_at_the_rate_asked_for(
+    broker: BrokerUnderTest, prefix: str, spawn: Processes, connect: Connect
+) -> None:
+    peer = await connect(Peer(broker.address))
+    await peer.subscribe(f"{prefix}/devices/+/event/#")
+    process = simulate(spawn, broker, prefix, "4", "--events", "20", "--silent", "1", "--latency", "1ms")
+    await connected(process)
+    heard = await peer.wait_for_count(60, 20)
+    process.send_signal(signal.SIGINT)
+    assert await process.wait(20) == 0
+    events = [message.json() for message in heard]
+    assert {event["name"] for event in events} == {"started", "finished"}
+    assert len({event["device"] for event in events}) == 3
+    opened = {event["subject"] for event in events if event["name"] == "started"}
+    assert all(event["subject"] in opened for event in events if event["name"] == "finished")
+    assert {event.get("key") for event in events if event["name"] == "finished"} == {None}
+    took = max(event["time"] for event in events) - min(event["time"] for event in events)
+    assert took > 0.5  # not all at once
+    ended = json.decode(process.output.splitlines()[-1], type=dict[str, Any])
+    assert ended["events"] >= 60
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_states_are_cleared_whichever_signal_ends_it(
     broker: BrokerUnderTest, prefix: str, spawn: Processes, number: signal.Signals
@@ -171,6 +194,7 @@ async def test_silent_device_is_no_more_than_silent(broker: BrokerUnderTest, pre
         (["5", "--tag", "room"], "'room' is no tag"),
         (["5", "--latency", "2s..1s"], "ends before it begins"),
         (["5", "--flapping", "often"], "'often' is not well formed"),
+        (["5", "--events", "2000"], "give 0 to 1000 a device"),
         (["5", "--failure-rate", "half"], "'half' is no number of devices"),
         (["5", "--log", "/"], "--log"),
         (["0"], "COUNT"),

@@ -42,6 +42,7 @@ class Bench:
             journal=self.journal,
             answer=self._take,
             asking=None,
+            telling=None,
             clock=lambda: self.now,
             **options,
         )

@@ -238,6 +238,30 @@ async def test_more_than_the_receive_maximum_is_left_unread_and_the_broker_pinge
     assert seen[1] == 2000
 
 
+async def test_answer_behind_more_than_the_receive_maximum_is_heard() -> None:
+    holder = Holder()
+    subscribed = asyncio.Event()
+
+    async def flood(wire: Wire) -> None:
+        await wire.accept()
+        for number in range(200):
+            wire.send(wire.publish(b"t", b"-" * 1000, packet_id=number + 1))
+        packet = await wire.expect(Kind.SUBSCRIBE)
+        wire.send(wire.publish(b"t", b"-" * 1000, packet_id=201))
+        wire.granted(packet)
+        await subscribed.wait()
+
+    async with (
+        scripted(flood) as port,
+        Connection(at(port), client_id="c", receive=holder, receive_maximum=10) as connection,
+        asyncio.timeout(LIMIT),
+    ):
+        await until(lambda: sum(len(payloads) for payloads, _ in holder.batches) > 10)
+        await connection.subscribe(Subscription("t"))
+        subscribed.set()
+    assert sum(len(payloads) for payloads, _ in holder.batches) == 201
+
+
 async def test_failing_receiver_is_logged_and_the_messages_are_acknowledged(caplog: pytest.LogCaptureFixture) -> None:
     acknowledged = asyncio.Event()
 

@@ -7,7 +7,7 @@ from outrider.device.receipts import Held, Receipts
 
 async def test_bound_on_receipts_and_bytes_is_told_and_lifted() -> None:
     loop = asyncio.get_running_loop()
-    receipts = Receipts(most=3, most_bytes=100)
+    receipts = Receipts(most=2, most_bytes=99)
     small, large = loop.create_future(), loop.create_future()
     receipts.hold(Held([(1, 1), (2, 1)], 10, small))
     assert not receipts.full

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from outrider.device import Entry, JournalFile, Key, MemoryJournal, SqliteJournal, Stage
+from outrider.device import Entry, JournalFile, KeptEvent, Key, MemoryJournal, SqliteJournal, Stage
 from outrider.device import journal_file as files
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import Command, Encoding, JournalError, Result, Status, encode
@@ -219,6 +219,40 @@ def test_journal_of_a_newer_version_is_refused_and_left_alone(path: Path) -> Non
     assert set_aside(path) == []
 
 
+def test_journal_of_the_first_version_is_brought_up_to_date_and_takes_events(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript(files.STEPS[0])
+        database.execute(
+            "INSERT INTO entries VALUES (1, 'lamp-1', 'me', '', 'a1', 'digest', 'json', 1000.0, 1, ?, 1, NULL)",
+            (b'{"command":"dim"}',),
+        )
+        database.execute(f"PRAGMA application_id={files.APPLICATION}")
+        database.execute("PRAGMA user_version=1")
+    with opened(path) as journal:
+        assert [each.key.id for each in journal.unfinished()] == ["a1"]
+        journal.keep_event(KeptEvent("told", b"{}"))
+        journal.commit()
+    with opened(path) as journal:
+        assert [each.key.id for each in journal.unfinished()] == ["a1"]
+        assert [(each.name, each.payload) for each in journal.events()] == [("told", b"{}")]
+    assert set_aside(path) == []
+
+
+def test_events_of_devices_in_one_file_are_their_own(path: Path) -> None:
+    with contextlib.closing(JournalFile(path)) as file:
+        first, second = SqliteJournal(file, "lamp-1"), SqliteJournal(file, "lamp-2")
+        first.keep_event(KeptEvent("told", b"1"))
+        first.commit()
+        second.keep_event(KeptEvent("told", b"2"))
+        second.commit()
+        first.forget_event(*first.events())
+        first.commit()
+    with contextlib.closing(JournalFile(path)) as file:
+        assert not list(SqliteJournal(file, "lamp-1").events())
+        assert [each.payload for each in SqliteJournal(file, "lamp-2").events()] == [b"2"]
+
+
 def test_older_journal_is_brought_up_to_date_and_forgets_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(path) as journal:
         journal.accept(entry())
@@ -283,7 +317,21 @@ def test_commit_that_fails_keeps_what_was_noted_for_the_next(path: Path) -> None
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["accept", "start", "finish", "deliver", "time", "commit", "restart", "withdraw", "status"]),
+        st.sampled_from(
+            [
+                "accept",
+                "start",
+                "finish",
+                "deliver",
+                "time",
+                "commit",
+                "restart",
+                "withdraw",
+                "status",
+                "emit",
+                "forget",
+            ]
+        ),
         st.integers(0, 7),
         st.floats(-100, 200),
     ),
@@ -321,6 +369,10 @@ def test_journal_in_a_file_is_the_one_in_memory(steps: list[tuple[str, int, floa
                         journal.withdraw(found)
                     case "status":
                         journal.keep_status("ready" if which else None)
+                    case "emit":
+                        journal.keep_event(KeptEvent("told", b"%d" % number))
+                    case "forget" if events := list(journal.events()):
+                        journal.forget_event(events[which % len(events)])
                     case "commit":
                         journal.commit()
                     case _:
@@ -333,7 +385,8 @@ def test_journal_in_a_file_is_the_one_in_memory(steps: list[tuple[str, int, floa
 def _told(journal: MemoryJournal) -> object:
     waiting = [(each.key, each.stage, each.command) for each in journal.unfinished()]
     answers = [(each.key, each.result) for each in journal.undelivered()]
-    return len(journal), waiting, answers, journal.dropped_until, journal.status()
+    events = [(each.name, each.payload) for each in journal.events()]
+    return len(journal), waiting, answers, events, journal.dropped_until, journal.status()
 
 
 def test_finished_job_is_remembered_for_a_while_however_long_ago_it_expired() -> None:

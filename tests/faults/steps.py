@@ -1,5 +1,6 @@
 """What happens in scenarios, step by step. Each function makes a step; the stage plays them one after the other."""
 
+import asyncio
 import resource
 import time
 from collections.abc import Awaitable, Callable
@@ -192,6 +193,19 @@ def dropped(reason: str) -> Step:
         found = await stage.fleets[0].call(subject.ID, "stats", type=dict[str, object])
         assert isinstance(found["dropped"], dict)
         assert reason in found["dropped"]
+
+    return play
+
+
+def events_sent(count: int) -> Step:
+    """Wait until the broker has acknowledged so many of the device's events, and none waits."""
+
+    async def play(stage: Stage) -> None:
+        async with asyncio.timeout(LIMIT):
+            while True:
+                found = await stage.fleets[0].call(subject.ID, "stats", type=dict[str, object])
+                if (found["events_waiting"], found["events_sent"]) == (0, count):
+                    return
 
     return play
 

@@ -4,15 +4,15 @@ import asyncio
 import time
 from pathlib import Path
 
-from outrider.device import Device, Journal
+from outrider.device import Device, Job, Journal
 
 ID = "lamp-1"
 
 
 def made(journal: Journal | Path | None = None) -> Device:
-    """A device with few threads and jobs, so that both bounds are near."""
-    device = Device(ID, initial="ready", journal=journal, max_threads=1, max_jobs=8)
-    device.include(work, plain, hold)
+    """A device with few threads, jobs and events, so that these bounds are near."""
+    device = Device(ID, initial="ready", journal=journal, max_threads=1, max_jobs=8, max_events=3)
+    device.include(work, plain, hold, tell)
     device.command(name="again", idempotent=True)(work)
     return device
 
@@ -33,6 +33,12 @@ def hold(path: str) -> None:
     """Keep a thread until the file is there."""
     while not Path(path).exists():
         time.sleep(0.005)
+
+
+async def tell(job: Job, path: str) -> None:
+    """Emit an event, and write a line to a file."""
+    await job.emit("told", subject=job.id)
+    _ran(path)
 
 
 def _ran(path: str) -> None:

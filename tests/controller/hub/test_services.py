@@ -38,6 +38,7 @@ async def hub(
             journal = folder / f"{name}-services.sqlite"
             context = Context(name, fleet, store)
             async with Services(plugins, context, broker=broker.address, prefix=prefix, journal=journal) as services:
+                await until(lambda: any(each.device == name and each.status == "ready" for each in fleet.devices()), 10)
                 yield services
 
 

@@ -235,6 +235,10 @@ class Dispatch:
         finally:
             self._invoker.forget(self._invocation)
 
+    def let_go(self) -> None:
+        """Take no more answers: for a dispatch whose `wait` is `math.inf` and whose late answers nobody waits for."""
+        self._invoker.forget(self._invocation)
+
     async def _settled(self) -> None:
         """Wait a moment for the broker's word on what was just sent: where all are away, nothing else waits for it."""
         with suppress(TimeoutError):

@@ -16,16 +16,17 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from types import TracebackType
 from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from msgspec import Meta, Struct
 
 from outrider.device import Address, Connection, Device, Job, MemoryJournal, Message, Subscription, Will, calculate
-from outrider.schema import ALL, About, Encoding, LocalError, State, Topics, digest_of, encode
+from outrider.schema import ALL, About, Encoding, EventsFull, LocalError, NotServed, State, Topics, digest_of, encode
 
 from .fleet import Fleet
 from .plan import Share
@@ -58,6 +59,12 @@ class Span(NamedTuple):
 LATENCY: Final = Span(0.01, 0.1)
 FLAP: Final = Span(2.0, 10.0)
 
+MOST_EVENTS: Final = 1000.0
+"""Events a second that one device can be asked for."""
+
+KEYS: Final = tuple("abcde")
+"""Keys of the events, of which each has one by chance."""
+
 
 class Execution(Struct, frozen=True):
     """One execution on a simulated device, as the log has it. Times are Unix seconds."""
@@ -81,6 +88,8 @@ class Population:
     :ivar silent: devices that are there and never answer.
     :ivar flapping: devices that lose their connection every `flap`, and come back.
     :ivar offline: devices that were there once and are lost.
+    :ivar events: how many events each device emits a second, in pairs: `started` with a key and a subject, and after
+        `latency` the `finished` that follows it up, with the same subject.
     :ivar ready: whether they begin ready.
     :ivar seed: which devices are bad, and every latency, follow from it.
     """
@@ -96,6 +105,7 @@ class Population:
     flapping: Share | None = None
     offline: Share | None = None
     flap: Span = FLAP
+    events: float = 0.0
     ready: bool = True
     seed: int = 0
 
@@ -105,6 +115,8 @@ class Population:
         for span in (self.latency, self.flap):
             if not 0 <= span.least <= span.most:
                 raise InvalidPopulation(f"{span.least:g}s..{span.most:g}s ends before it begins")
+        if not 0 <= self.events <= MOST_EVENTS:
+            raise InvalidPopulation(f"{self.events:g} events a second cannot be: give 0 to {MOST_EVENTS:g} a device")
         bad = sum(count for role, count in self.wanted.items() if role is not Role.GOOD)
         if bad > self.count:
             raise InvalidPopulation(f"{bad} devices would be failing, silent, flapping or offline, of {self.count}")
@@ -148,6 +160,7 @@ class Simulation:
     :ivar connected: how many devices have connected so far.
     :ivar counts: how many executions ended how.
     :ivar at_work: how many executions run now.
+    :ivar emitted: how many events the devices have emitted.
     """
 
     def __init__(
@@ -165,6 +178,7 @@ class Simulation:
         self.connected = 0
         self.counts: Counter[str] = Counter()
         self.at_work = 0
+        self.emitted = 0
         self._broker = broker
         self._prefix = prefix
         self._log = log
@@ -284,13 +298,41 @@ class Simulation:
         if role is Role.OFFLINE and isinstance(member, Device):
             member.crash()
             await serving
+        emitting = None
+        if self.population.events and isinstance(member, Device) and not serving.done():
+            emitting = self._tasks.create_task(self._emit(member), name=f"events of {id}")
         self.connected += 1
         self._changed()
         if self.connected == len(self.roles):
             self._all_connected.set()
         if role is Role.FLAPPING and isinstance(member, Device):
             await self._flap(member, serving)
-        await serving
+        try:
+            await serving
+        finally:
+            if emitting is not None:
+                emitting.cancel()
+
+    async def _emit(self, device: Device) -> None:
+        """Emit events at the rate asked for, until cancelled."""
+        loop, every = asyncio.get_running_loop(), 2 / self.population.events
+        chance = random.Random(f"{self.population.seed} events of {device.id}")
+        begin = loop.time() + chance.uniform(0, every)  # else all devices would speak at once
+        async with asyncio.TaskGroup() as pairs:
+            for number in count():
+                await asyncio.sleep(begin + number * every - loop.time())
+                pairs.create_task(self._pair(device, chance), name=f"events {number} of {device.id}")
+
+    async def _pair(self, device: Device, chance: random.Random) -> None:
+        """Emit an event, and the one that follows it up; nothing once the device has ended, or keeps too many."""
+        subject = f"{chance.getrandbits(64):016x}"
+        took = chance.uniform(*self.population.latency)
+        with suppress(NotServed, EventsFull):
+            await device.emit("started", key=chance.choice(KEYS), subject=subject)
+            self.emitted += 1
+            await asyncio.sleep(took)
+            await device.emit("finished", subject=subject, seconds=round(took, 4))
+            self.emitted += 1
 
     async def _flap(self, device: Device, serving: "asyncio.Task[bool]") -> None:
         while not serving.done():

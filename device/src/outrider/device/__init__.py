@@ -8,7 +8,7 @@ from .device import Device
 from .invocation import Invocation, Reply
 from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invoker
 from .job import Job, RunningJob, Track
-from .journal import Entry, Journal, Key, Stage
+from .journal import Entry, Journal, KeptEvent, Key, Stage
 from .journal_file import JournalFile
 from .memory_journal import MemoryJournal
 from .outcome import error_of, value_of
@@ -31,6 +31,7 @@ __all__ = [
     "Job",
     "Journal",
     "JournalFile",
+    "KeptEvent",
     "Key",
     "ManualClock",
     "MemoryJournal",

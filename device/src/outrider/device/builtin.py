@@ -37,7 +37,7 @@ class Stats(Struct, frozen=True):
     `uptime` is in seconds, `clock` the device's Unix time. `clock_ahead` is by how many seconds it is ahead of the
     clocks of who asks, below 0 where it is behind, null while too few have asked to tell. `protocol` is the MQTT
     version (5, or 4 for 3.1.1). `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what
-    was not answered, by reason.
+    was not answered, by reason. `events_waiting` are kept until the broker acknowledges them, `events_sent` it has.
     """
 
     uptime: float
@@ -48,6 +48,8 @@ class Stats(Struct, frozen=True):
     jobs: int
     ended: dict[str, int]
     dropped: dict[str, int]
+    events_waiting: int
+    events_sent: int
 
 
 class Controls:

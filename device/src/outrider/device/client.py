@@ -2,10 +2,10 @@
 
 This is the only file that relies on paho's inside: on `_create_socket`, so that no connecting blocks the loop; on
 `_out_messages`, to see what the broker owes; on `_ping_t` and `_last_bytes_received`, so that no silence of this side
-is taken for the broker's; and, for speed, on `_in_packet`, `_handle_publish` and `_handle_pubackcomp`. In MQTT 5 mode paho
-builds two tables of all properties and reason codes for each packet received. An echo with 100 messages in flight is
-1.6 to 1.9 times as fast without them. It also reads a header byte by byte, so messages that have come whole are taken
-without it. Should paho move these methods or the packet they read, its own decoding takes over; a test tells.
+is taken for the broker's; and, for speed, on `_in_packet`, `_handle_publish` and `_handle_pubackcomp`. In MQTT 5 mode
+paho builds two tables of all properties and reason codes for each packet received. An echo with 100 messages in flight
+is 1.6 to 1.9 times as fast without them. It also reads a header byte by byte, so messages that have come whole are
+taken without it. Should paho move these methods or the packet they read, its own decoding takes over; a test tells.
 """
 
 import contextlib

@@ -10,6 +10,7 @@ from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, InvalidDefini
 
 from . import builtin
 from .admission import Registration
+from .events import MAX_EVENTS
 from .job import Job
 from .journal import CLOCK_TOLERANCE, Journal
 from .journal_file import Synchronous
@@ -41,6 +42,7 @@ class Definition:
     :param clock_tolerance: seconds that its clock and those of requesters may differ.
     :param max_jobs: jobs accepted and not finished; one more is rejected as `busy`.
     :param max_threads: plain functions that run at the same time.
+    :param max_events: events that wait for the broker's acknowledgement; one more is refused.
     :param max_size: bytes of a message, command or result; 4,096 to 16 MiB.
     :raises InvalidName: for an id, group or pool that is not well formed.
     :raises InvalidDefinition: for a limit out of range, a tag or a version that no message can carry.
@@ -60,6 +62,7 @@ class Definition:
         clock_tolerance: float = CLOCK_TOLERANCE,
         max_jobs: int = 1000,
         max_threads: int = 32,
+        max_events: int = MAX_EVENTS,
         max_size: int = MAX_SIZE,
     ) -> None:
         self.id = check_name(id, "device id")
@@ -77,6 +80,7 @@ class Definition:
         self.clock_tolerance = float(clock_tolerance)
         self.max_jobs = _check_limit("max_jobs", max_jobs, 1)
         self.max_threads = _check_limit("max_threads", max_threads, 1)
+        self.max_events = _check_limit("max_events", max_events, 1)
         self.max_size = _check_limit("max_size", max_size, *SIZES)
         self.commands: dict[str, Registration] = {}
         self._register(builtin.ping, idempotent=True, inline=True)

@@ -12,7 +12,9 @@ from outrider.schema import BrokerUnreachable, Topics
 from .address import Address
 from .calls import Asking, Calls
 from .definition import Definition
+from .emitting import Emits
 from .endpoint import Endpoint
+from .events import Events, not_served
 from .journal import Journal
 from .journal_file import JournalFile, default_path
 from .sqlite_journal import SqliteJournal
@@ -21,7 +23,7 @@ from .watchdog import watch_loop
 DEFAULT_BROKER = "mqtt://localhost:1883"
 
 
-class Device(Definition, Calls):
+class Device(Definition, Calls, Emits):
     """A device: typed functions as commands, served on any MQTT broker.
 
     ::
@@ -83,6 +85,13 @@ class Device(Definition, Calls):
         if self._endpoint is None:
             raise BrokerUnreachable(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
         return self._endpoint.caller
+
+    def telling(self) -> Events:
+        """See `Emits`."""
+        endpoint = self._endpoint  # this may be another thread
+        if endpoint is None:
+            raise not_served(self.id)
+        return endpoint.events
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

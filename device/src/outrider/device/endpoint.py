@@ -34,6 +34,7 @@ from .builtin import READING, RESERVED, Controls, Stats
 from .caller import Caller
 from .connection import Connection, Message, Subscription
 from .definition import Definition
+from .events import Events
 from .executor import Answer, Executor
 from .journal import Journal
 from .lifecycle import Lifecycle
@@ -97,6 +98,7 @@ class Endpoint:
             journal=self._journal,
             answer=self._give,
             asking=lambda: self.caller,
+            telling=lambda: self.events,
             clock=clock,
             tolerance=definition.clock_tolerance,
             max_jobs=definition.max_jobs,
@@ -142,6 +144,17 @@ class Endpoint:
             on_connect=self._connected,
         )
         self._answers = Answers(self._connection, self.topics, definition.id, self._journal, self._dropped)
+        self.events = Events(
+            definition.id,
+            self.topics,
+            journal,
+            publish=self._connection.publish,
+            connected=lambda: self._connection.connected,
+            clock=clock,
+            dropped=self._dropped,
+            max_waiting=definition.max_events,
+            max_size=definition.max_size,
+        )
 
     @property
     def caller(self) -> Caller:
@@ -165,7 +178,7 @@ class Endpoint:
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         self._executor.recover()
-        async with self._connection, asyncio.TaskGroup() as tasks:
+        async with self.events, self._connection, asyncio.TaskGroup() as tasks:
             subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
             await self._ended.wait()
             subscribing.cancel()
@@ -208,6 +221,8 @@ class Endpoint:
                 Subscription(self.topics.state(device.id)),
             )
         except LocalError as error:
+            if self._ended.is_set():  # by `crash`, which ends the connection
+                return
             self._failure = error
             self._keeps_status = True
             self._ended.set()
@@ -300,6 +315,7 @@ class Endpoint:
         self._answers.repeat()
         if self._caller is not None:
             self._caller.reconnected()
+        self.events.send()
 
     def _status_changed(self, status: str) -> None:
         self._presence.changed()
@@ -328,6 +344,8 @@ class Endpoint:
             jobs=len(self._executor.running()),
             ended=dict(self._executor.counts),
             dropped=dict(self._dropped),
+            events_waiting=self.events.waiting,
+            events_sent=self.events.sent,
         )
 
 

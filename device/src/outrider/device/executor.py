@@ -30,6 +30,7 @@ from outrider.schema.messages import DEFAULT_EXPIRY
 
 from .admission import Admission, Refusal, Registration, Situation
 from .calls import Asking
+from .events import Events
 from .execution import TEXT_LENGTH, Execution, carried, chunks
 from .job import Job, RunningJob
 from .journal import CLOCK_TOLERANCE, Entry, Journal, Key, Stage, digest
@@ -65,6 +66,7 @@ class Executor:
     :param status: tells the life-cycle status; only in `ready` data commands start.
     :param answer: takes what requesters shall get; called from the event loop only.
     :param asking: who sends what jobs ask of other devices.
+    :param telling: who keeps the events that jobs tell.
     :param clock: Unix seconds.
     :param tolerance: seconds that clocks may differ.
     :param max_jobs: jobs accepted and not finished; one more is `busy`.
@@ -81,6 +83,7 @@ class Executor:
         journal: Journal,
         answer: Callable[[Answer], None],
         asking: Callable[[], Asking] | None = None,
+        telling: Callable[[], Events] | None = None,
         clock: Callable[[], float] = time.time,
         tolerance: float = CLOCK_TOLERANCE,
         max_jobs: int = 1000,
@@ -96,6 +99,7 @@ class Executor:
         self._journal = journal
         self._answer = answer
         self._asking = asking
+        self._telling = telling
         self._clock = clock
         self._runner = Runner(
             device,
@@ -313,7 +317,16 @@ class Executor:
                 call_from_any_thread(loop, partial(self._progress, execution, stream=stream, data=chunk))
 
         key = execution.key
-        return Job(key.id, execution.command, key.requester, key.behalf, report, output, self._asking)
+        return Job(
+            key.id,
+            execution.command,
+            key.requester,
+            key.behalf,
+            report,
+            output,
+            asking=self._asking,
+            telling=self._telling,
+        )
 
     # What goes out
 

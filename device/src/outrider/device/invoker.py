@@ -401,7 +401,9 @@ class Invoker:
             repeats = asked.repeats()
             if returned:
                 repeats.returned(returned, now)
-            if connected:
+            if connected and repeats.next > now:  # most of them: there may be thousands
+                following = min(following, repeats.next)
+            elif connected:
                 room = max(0, MOST_REPEATED - self._connection.pending)
                 for device in repeats.due(now, self._away, room):
                     self._repeat(asked, device, now)

@@ -10,9 +10,11 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from outrider.schema import BrokerUnreachable, Result
+from outrider.schema import BrokerUnreachable, NotServed, Result
 
 from .calls import Asking, Calls
+from .emitting import Emits
+from .events import Events
 
 T = TypeVar("T")
 
@@ -37,11 +39,11 @@ Report = Callable[[float | None, str | None], None]
 Output = Callable[[Literal["stdout", "stderr"], str], None]
 
 
-class Job(Calls):
+class Job(Calls, Emits):
     """One execution of a command. A function asks for it with a parameter annotated `Job`.
 
-    The same methods serve `async def` and plain `def` functions, but for `call`, which a plain one spells
-    `call_blocking`; they may be called from any thread.
+    The same methods serve `async def` and plain `def` functions, but for `call` and `emit`, which a plain one spells
+    `call_blocking` and `emit_blocking`; they may be called from any thread.
 
     :ivar id: the command's id.
     :ivar command: the command's name.
@@ -57,7 +59,9 @@ class Job(Calls):
         behalf: str,
         report: Report,
         output: Output,
+        *,
         asking: Callable[[], Asking] | None = None,
+        telling: Callable[[], Events] | None = None,
     ) -> None:
         self.id = id
         self.command = command
@@ -67,6 +71,7 @@ class Job(Calls):
         self._output = output
         self._asking = asking
         self._waiting: set[concurrent.futures.Future[Result]] = set()
+        self._telling = telling
         self._cancelled = False
 
     @property
@@ -96,6 +101,12 @@ class Job(Calls):
         call.add_done_callback(self._waiting.discard)
         if self._cancelled:
             call.cancel()
+
+    def telling(self) -> Events:
+        """See `Emits`."""
+        if self._telling is None:
+            raise NotServed(f"{self.command} runs without a device that is served, so nobody would keep an event")
+        return self._telling()
 
     def check(self) -> None:
         """Raise `asyncio.CancelledError` if this job should end."""

@@ -68,8 +68,20 @@ class Entry:
         self.row = 0
 
 
+class KeptEvent:
+    """An event that the broker has not acknowledged: its name, and its message as it is sent each time."""
+
+    __slots__ = ("name", "payload", "row")
+
+    def __init__(self, name: str, payload: bytes, row: int = 0) -> None:
+        """`row` is where a file has it, 0 as long as it was not committed."""
+        self.name = name
+        self.payload = payload
+        self.row = row
+
+
 class Journal(Protocol):
-    """Where entries are kept. All methods are called from the device's event loop."""
+    """Where entries are kept, and events. All methods are called from the device's event loop."""
 
     @property
     def dropped_until(self) -> float:
@@ -120,6 +132,18 @@ class Journal(Protocol):
 
     def prune(self, now: float) -> None:
         """Drop what is delivered, and expired and finished more than the clock tolerance before `now`, Unix seconds."""
+        ...
+
+    def keep_event(self, event: KeptEvent) -> None:
+        """Keep an event until it is forgotten."""
+        ...
+
+    def forget_event(self, event: KeptEvent) -> None:
+        """The broker has acknowledged it; or it could not be kept, and was never sent."""
+        ...
+
+    def events(self) -> Iterable[KeptEvent]:
+        """The events that are kept, oldest first."""
         ...
 
     def status(self) -> str | None:

@@ -29,6 +29,9 @@ STEPS: Final = (
         stage INTEGER NOT NULL, result BLOB
     );
     """,
+    """
+    CREATE TABLE events (row INTEGER PRIMARY KEY, device TEXT NOT NULL, name TEXT NOT NULL, payload BLOB NOT NULL);
+    """,
 )
 """What makes a file of each schema version out of one of the version before; the first one out of an empty file."""
 

@@ -272,6 +272,8 @@ class Link:
             raise LinkLost
         answer: asyncio.Future[list[ReasonCode]] = self._loop.create_future()
         self._answers[mid] = answer
+        if self._paused:  # the answer stands behind messages
+            self._resume()
         try:
             return await answer
         finally:
@@ -302,7 +304,7 @@ class Link:
         if self.lost.done():
             return
         self._handlers.room()
-        if self._receipts.full:
+        if self._receipts.full and all(answer.done() for answer in self._answers.values()):
             self._paused = True
             self._socket.hold()
         elif self._socket.pending():
@@ -332,8 +334,11 @@ class Link:
             self._client.acknowledge(receipts)
             self._write_soon()
         if self._paused and not self._receipts.full:
-            self._paused = False
-            self._loop.call_soon(self._continue)
+            self._resume()
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._loop.call_soon(self._continue)
 
     def _continue(self) -> None:
         self._socket.release()

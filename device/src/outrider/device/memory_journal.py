@@ -7,7 +7,7 @@ from msgspec import UnsetType
 
 from outrider.schema import Result
 
-from .journal import CLOCK_TOLERANCE, Entry, Key, Stage
+from .journal import CLOCK_TOLERANCE, Entry, KeptEvent, Key, Stage
 
 MAX_ENTRIES = 100_000
 """Commands that a journal keeps at most."""
@@ -50,6 +50,7 @@ class MemoryJournal:
         self._bytes = 0
         self._entries: dict[Key, Entry] = {}
         self._by_expiry: list[tuple[float, Key]] = []
+        self._events: dict[KeptEvent, None] = {}
         self._status: str | None = None
         self._session = 0
 
@@ -118,6 +119,18 @@ class MemoryJournal:
                     self.dropped_until = max(self.dropped_until, entry.expires)
         for again in staying:
             heapq.heappush(self._by_expiry, again)
+
+    def keep_event(self, event: KeptEvent) -> None:
+        """See `Journal`."""
+        self._events[event] = None
+
+    def forget_event(self, event: KeptEvent) -> None:
+        """See `Journal`."""
+        self._events.pop(event, None)
+
+    def events(self) -> Iterable[KeptEvent]:
+        """See `Journal`."""
+        return list(self._events)
 
     def status(self) -> str | None:
         """See `Journal`."""

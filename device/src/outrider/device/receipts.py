@@ -19,7 +19,7 @@ class Held(NamedTuple):
 class Receipts:
     """The receipts of one network connection that wait for whoever takes its messages.
 
-    :ivar full: `most` receipts or `most_bytes` bytes of messages wait, so no more is to be received.
+    :ivar full: more than `most` receipts or `most_bytes` bytes of messages wait, so no more is to be received.
     """
 
     def __init__(self, *, most: int, most_bytes: int) -> None:
@@ -55,4 +55,4 @@ class Receipts:
         return due
 
     def _judge(self) -> None:
-        self.full = self._count >= self._most or self._size >= self._most_bytes
+        self.full = self._count > self._most or self._size > self._most_bytes

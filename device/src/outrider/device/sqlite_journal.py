@@ -7,7 +7,7 @@ from msgspec import json, msgpack
 
 from outrider.schema import Command, Encoding, JournalError, Result, encode
 
-from .journal import CLOCK_TOLERANCE, Entry, Key, Stage
+from .journal import CLOCK_TOLERANCE, Entry, KeptEvent, Key, Stage
 from .journal_file import JournalFile
 from .memory_journal import LINGER, MAX_BYTES, MAX_ENTRIES, MemoryJournal
 
@@ -43,6 +43,8 @@ class SqliteJournal(MemoryJournal):
         self._new: dict[Entry, None] = {}
         self._changed: dict[Entry, None] = {}
         self._dropped: list[tuple[int]] = []
+        self._new_events: dict[KeptEvent, None] = {}
+        self._dropped_events: list[tuple[int]] = []
         self._about_device: tuple[object, ...] = ()
         self._closed = False
         try:
@@ -70,10 +72,23 @@ class SqliteJournal(MemoryJournal):
         super().delivered(entry)
         self._note(entry)
 
+    def keep_event(self, event: KeptEvent) -> None:
+        """See `Journal`."""
+        super().keep_event(event)
+        self._new_events[event] = None
+
+    def forget_event(self, event: KeptEvent) -> None:
+        """See `Journal`."""
+        super().forget_event(event)
+        self._new_events.pop(event, None)
+        if event.row:
+            self._dropped_events.append((event.row,))
+
     def commit(self) -> None:
         """See `Journal`. One transaction for all that came together."""
         about = self._device, self._status, self._session, self.dropped_until, self.forgotten_before
-        if self._closed or not (self._new or self._changed or self._dropped or about != self._about_device):
+        noted = self._new, self._changed, self._dropped, self._new_events, self._dropped_events
+        if self._closed or not (any(noted) or about != self._about_device):
             return
         connection = self._file.connection
         try:
@@ -82,6 +97,7 @@ class SqliteJournal(MemoryJournal):
                 if about != self._about_device:
                     connection.execute("INSERT OR REPLACE INTO devices VALUES (?, ?, ?, ?, ?)", about)
                 self._write(connection)
+                self._write_events(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -90,11 +106,12 @@ class SqliteJournal(MemoryJournal):
         except sqlite3.Error as error:
             for entry in self._new:
                 entry.row = 0
+            for event in self._new_events:
+                event.row = 0
             raise self._file.failed(error) from error
         self._about_device = about
-        self._new.clear()
-        self._changed.clear()
-        self._dropped.clear()
+        for each in noted:
+            each.clear()
 
     def close(self) -> None:
         """See `Journal`."""
@@ -142,6 +159,15 @@ class SqliteJournal(MemoryJournal):
             )
             entry.row = cursor.lastrowid or 0
 
+    def _write_events(self, connection: sqlite3.Connection) -> None:
+        if self._dropped_events:
+            connection.executemany("DELETE FROM events WHERE row = ?", self._dropped_events)
+        for event in self._new_events:
+            cursor = connection.execute(
+                "INSERT INTO events (device, name, payload) VALUES (?, ?, ?)", (self._device, event.name, event.payload)
+            )
+            event.row = cursor.lastrowid or 0
+
     def _load(self) -> None:
         connection = self._file.connection
         found = connection.execute(
@@ -164,6 +190,9 @@ class SqliteJournal(MemoryJournal):
             elif command is not None:
                 entry.command = _decoded(command, entry.encoding, Command)
             entry.stage = Stage(stage)
+        query = "SELECT name, payload, row FROM events WHERE device = ? ORDER BY row"
+        for name, payload, row in connection.execute(query, (self._device,)):
+            MemoryJournal.keep_event(self, KeptEvent(name, payload, row))
 
 
 def _command(entry: Entry) -> bytes | None:

@@ -108,7 +108,14 @@ def channels(topics: Topics) -> tuple[Channel, ...]:
             retained=True,
         ),
         Channel("about", topics.about("{device}"), "device", "about", "What a device can do", retained=True),
-        Channel("event", topics.event("{device}", "{name}"), "device", "event", "A fact that a device tells"),
+        Channel(
+            "event",
+            topics.event("{device}", "{name}"),
+            "device",
+            "event",
+            "A fact that a device tells",
+            "At least once, in order: consumers drop repeats by device and id.",
+        ),
         Channel(
             "member",
             topics.member("{pool}", "{device}"),
@@ -189,7 +196,14 @@ MESSAGES: Final[Mapping[str, MessageKind]] = MappingProxyType(
         ),
         "event": MessageKind(
             Event,
-            {"id": "e1", "device": "lamp-1", "name": "switched", "time": 1795387232.5, "data": True},
+            {
+                "id": "1f0c9e6a2b7d4835-1",
+                "device": "lamp-1",
+                "name": "switched",
+                "key": "kitchen",
+                "time": 1795387232.5,
+                "data": {"on": True},
+            },
             of_command=False,
         ),
         "member": MessageKind(

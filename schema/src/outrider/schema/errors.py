@@ -7,14 +7,17 @@ OutriderError
 │   ├── InvalidCommand          a function that cannot become a command
 │   ├── InvalidDefinition       a device's limits, tags or versions that cannot be
 │   ├── InvalidMessage          bytes that are no message of the protocol
+│   ├── InvalidEvent            an event's key, subject or data that no message can carry
 │   ├── InvalidArguments        arguments that do not fit the command
 │   ├── MessageTooLarge         over the size that this side or the broker allows
 │   ├── UnknownTarget           a device or group that nobody has seen
 │   │   └── NoMember            a pool that no ready device is in
 │   ├── BrokerUnreachable       no connection, or the broker refused it
+│   │   └── NotServed           a device that is not being served
 │   ├── PublishRefused          the broker refused a message
 │   ├── SubscribeRefused        the broker refused a subscription
 │   ├── QueueFull               more waits to be sent than this side keeps
+│   │   └── EventsFull          a device that keeps as many events as it may
 │   ├── JournalError            a device's journal that cannot be opened or written
 │   └── NoAnswer                the wait ended before the device's final answer
 └── RemoteError                 the device gave a final status other than `done`
@@ -102,6 +105,10 @@ class InvalidMessage(LocalError, ValueError):
         self.id = id
 
 
+class InvalidEvent(LocalError, ValueError):
+    """An event's key, subject or data that no message can carry. Nothing was kept."""
+
+
 class InvalidArguments(LocalError, ValueError):
     """Arguments that do not fit the command; `argument` names the one at fault where there is one."""
 
@@ -126,6 +133,10 @@ class BrokerUnreachable(LocalError):
     """No connection to the broker, or the broker refused it."""
 
 
+class NotServed(BrokerUnreachable):
+    """A device that is not being served: `serve` has not begun, or has ended."""
+
+
 class PublishRefused(LocalError):
     """The broker refused a message (MQTT 5 only; under 3.1.1 a refusal looks like success)."""
 
@@ -136,6 +147,10 @@ class SubscribeRefused(LocalError):
 
 class QueueFull(LocalError):
     """More messages wait to be sent than this side keeps."""
+
+
+class EventsFull(QueueFull):
+    """A device keeps as many events as it may, until the broker takes some. This one was not kept."""
 
 
 class JournalError(LocalError):

@@ -18,6 +18,10 @@ Time = Annotated[float, Meta(ge=0, le=1e11)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
 # MessagePack has numbers that are none, which equal everything when they are compared.
 Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]
+LONGEST_KEY = 256
+"""Characters that the key and the subject of an event may have."""
+
+EventKey = Annotated[str, Meta(min_length=1, max_length=LONGEST_KEY)]
 Values = dict[str, str | int | Finite | bool]
 
 DEFAULT_EXPIRY = 300.0
@@ -144,13 +148,16 @@ class About(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A fact that a device tells of its own accord. Consumers drop repeats by (device, id)."""
+    """A fact that a device tells of its own accord. Consumers drop repeats by (device, id).
+
+    `subject` is what it is about, so that later events can refer to it; `key` is what events of a name are counted by.
+    """
 
     id: Name
     device: Name
     name: Name
-    key: str | None = None
-    subject: str | None = None
+    key: EventKey | None = None
+    subject: EventKey | None = None
     time: Time
     data: Raw | UnsetType = UNSET
 

@@ -92,6 +92,10 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    events: Annotated[
+        float,
+        typer.Option(metavar="RATE", min=0, help="Each device emits so many events a second.", show_default=False),
+    ] = 0.0,
     unready: Annotated[bool, typer.Option("--unready", help="Begin unready, as devices do by default.")] = False,
     seed: Annotated[int, typer.Option(help="Which devices are bad, and how long each takes, follows from it.")] = 0,
     log: Annotated[
@@ -132,6 +136,7 @@ def simulate(
         flapping=often,
         offline=offline,
         flap=flap,
+        events=events,
         ready=not unready,
         seed=seed,
     )
@@ -203,12 +208,15 @@ class _Show:
     def _ended(self) -> None:
         counts = dict(sorted(self._simulation.counts.items()))
         if self._json:
-            line = {"event": "ended", "executions": sum(counts.values()), "outcomes": counts}
+            line: dict[str, object] = {"event": "ended", "executions": sum(counts.values()), "outcomes": counts}
+            if self._population.events:
+                line["events"] = self._simulation.emitted
             self._results.print(json_text(line), soft_wrap=True)
             return
         words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
         total = sum(counts.values())
-        self._messages.print(f"{total} executions{f': {words}' if words else ''}", highlight=False)
+        events = f"; {self._simulation.emitted} events" if self._population.events else ""
+        self._messages.print(f"{total} executions{f': {words}' if words else ''}{events}", highlight=False)
 
     async def _show(self) -> None:
         """Show how far it is, on a terminal only."""

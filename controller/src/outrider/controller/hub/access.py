@@ -82,7 +82,8 @@ def remember(connection: Connection, token: str, key: str, digest: str, command_
 def _insert(connection: Connection, table: Table, row: dict[str, object]) -> bool:
     """Insert it where there is none like it; another hub may do the same meanwhile."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return bool(connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing()).rowcount)
+    statement = dialect.insert(table).values(row).on_conflict_do_nothing().returning(*table.primary_key.columns)
+    return connection.execute(statement).first() is not None
 
 
 def _token(row: dict[str, object]) -> Token:

@@ -154,6 +154,9 @@ class Database:
             connection.execute("PRAGMA journal_mode=WAL")
             # What is acknowledged to the broker is gone there, so it must outlive a power cut here.
             connection.execute("PRAGMA synchronous=FULL")
+            # Keys are in no order, so each batch changes many pages, and most of them again in the next: measured, 64
+            # MiB of log before they go to the file made recording twice as fast as the usual 4.
+            connection.execute("PRAGMA wal_autocheckpoint=16384")
         connection.execute("PRAGMA cache_size=-65536")
         connection.execute("PRAGMA temp_store=MEMORY")
 

@@ -23,7 +23,7 @@ SESSION_EXPIRY: Final = 7 * 86_400
 RECEIVE_MAXIMUM: Final = 10_000
 """Messages that may wait for their commit: what the broker sends ahead of it."""
 
-CLOSING: Final = 10.0
+CLOSING: Final = 5.0
 """Seconds until what came is given up at the end: it is not acknowledged, so the broker still has it."""
 
 _OVERHEAD: Final = 65_536
@@ -42,8 +42,8 @@ class Recorder:
     later, by connecting once more.
 
     :param clock: the hub's, in Unix seconds.
-    :ivar received: how many messages came; `dropped`: how many of them were no message of the protocol, by the code that
-        a device would refuse them with.
+    :ivar received: how many messages came.
+    :ivar dropped: how many of them were no message of the protocol, by the code that a device would refuse them with.
     :ivar deaf: the filters that the broker does not let this client subscribe to.
     """
 
@@ -99,6 +99,11 @@ class Recorder:
     def connected(self) -> bool:
         """Whether the broker is there, and all that it lets this client hear is subscribed to."""
         return self._connection.connected and self._subscribing is not None and self._subscribing.done()
+
+    async def wait_subscribed(self) -> None:
+        """Return when the broker has confirmed the subscriptions: what is said from then on is recorded."""
+        if self._subscribing is not None:
+            await asyncio.shield(self._subscribing)
 
     async def _subscribe(self) -> None:
         topics = self._topics

@@ -2,27 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .tables import LEVELS
 
+Fact = tuple[str, str | None, str | None, float]
+"""What counts of an event: name, key, subject and time, as the tables hold them."""
 
-class Fact(NamedTuple):
-    """What counts of an event. Names and texts are as the tables hold them."""
-
-    name: str
-    key: str | None
-    subject: str | None
-    time: float
-
-
-class Opening(NamedTuple):
-    """An event that opened a subject."""
-
-    subject: str
-    name: str
-    key: str
-    time: float
+Opening = tuple[str, str, str, float]
+"""The same of an event that has a key and a subject: it opened the subject."""
 
 
 class Known(NamedTuple):
@@ -64,31 +52,34 @@ class Deltas(NamedTuple):
 
 def deltas(new: Sequence[Fact], known: Known) -> Deltas:
     """What the events in `new`, none of which is stored yet, change."""
-    followups: Counter[FollowupKey] = Counter()
-    more: Counter[tuple[str, str]] = Counter()
-    reopened: list[Opening] = []
     opened, followed = _by_subject(new)
-    for subject in opened.keys() | followed.keys():
-        openings = opened.get(subject, [])
-        coming = followed.get(subject, Counter())
+    links: Counter[tuple[str, str, int, str]] = Counter()
+    reopened: list[Opening] = []
+    more: Counter[tuple[str, str]] = Counter()
+    for subject, openings in opened.items():
+        coming = followed.pop(subject, _NONE)
+        had = known.followups.get(subject, _NONE)
+        before = known.openings.get(subject)
         if subject in known.reopened:
             reopened += openings
             _add(more, subject, coming)
-            continue
-        before = known.openings.get(subject)
-        had = known.followups.get(subject, {})
-        every = openings if before is None else [before, *openings]
-        if len(every) > 1:
+        elif before is None and len(openings) == 1:
+            _link(links, openings[0], had, 1)
+            _link(links, openings[0], coming, 1)
+        else:
             if before is not None:
-                _count(followups, before, had, -1)
-            reopened += every
+                _link(links, before, had, -1)
+                reopened.append(before)
+            reopened += openings
             _add(more, subject, had)
             _add(more, subject, coming)
-        elif every:
-            if before is None:
-                _count(followups, every[0], had, 1)
-            _count(followups, every[0], coming, 1)
-    return Deltas(counts(new), {key: count for key, count in followups.items() if count}, reopened, dict(more))
+    for subject, coming in followed.items():
+        before = known.openings.get(subject)
+        if subject in known.reopened:
+            _add(more, subject, coming)
+        elif before is not None:
+            _link(links, before, coming, 1)
+    return Deltas(counts(new), _in_levels(links), reopened, dict(more))
 
 
 def counts(new: Iterable[Fact]) -> dict[CountKey, Count]:
@@ -123,27 +114,42 @@ def counts(new: Iterable[Fact]) -> dict[CountKey, Count]:
     return result
 
 
-def _by_subject(new: Iterable[Fact]) -> tuple[dict[str, list[Opening]], dict[str, Counter[str]]]:
+_NONE: Final[Mapping[str, int]] = {}
+
+
+def _by_subject(new: Iterable[Fact]) -> tuple[dict[str, list[Opening]], dict[str, Mapping[str, int]]]:
+    """The openings of each subject, and how many follow-ups of each name it has."""
     opened: dict[str, list[Opening]] = {}
-    followed: dict[str, Counter[str]] = {}
+    followed: dict[str, dict[str, int]] = {}
     for name, key, subject, time in new:
         if subject is None:
             continue
-        if key is None:
-            found = followed.get(subject)
-            if found is None:
-                found = followed[subject] = Counter()
-            found[name] += 1
+        if key is not None:
+            opened.setdefault(subject, []).append((name, key, subject, time))
         else:
-            opened.setdefault(subject, []).append(Opening(subject, name, key, time))
-    return opened, followed
+            found = followed.setdefault(subject, {})
+            found[name] = found.get(name, 0) + 1
+    return opened, {**followed}
 
 
-def _count(into: Counter[FollowupKey], opening: Opening, followups: Mapping[str, int], sign: int) -> None:
+def _link(into: Counter[tuple[str, str, int, str]], opening: Opening, followups: Mapping[str, int], sign: int) -> None:
+    name, key, _, time = opening
     for followup, count in followups.items():
-        for level in LEVELS:
-            bucket = int(opening.time // 1) // level * level
-            into[opening.name, opening.key, level, bucket, followup] += sign * count
+        into[name, key, int(time // 1), followup] += sign * count
+
+
+def _in_levels(links: Mapping[tuple[str, str, int, str], int]) -> dict[FollowupKey, int]:
+    """The same for the buckets of each level."""
+    result: dict[FollowupKey, int] = {}
+    for level in LEVELS:
+        coarser: Counter[tuple[str, str, int, str]] = Counter()
+        for (name, key, second, followup), count in links.items():
+            coarser[name, key, second // level * level, followup] += count
+        for (name, key, start, followup), count in coarser.items():
+            if count:
+                result[name, key, level, start, followup] = count
+        links = coarser
+    return result
 
 
 def _add(into: Counter[tuple[str, str]], subject: str, followups: Mapping[str, int]) -> None:

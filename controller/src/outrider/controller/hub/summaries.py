@@ -5,31 +5,16 @@ each, is counted from the rows through an index.
 """
 
 import math
-from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Select,
-    and_,
-    exists,
-    func,
-    literal,
-    select,
-    true,
-    union_all,
-)
+from sqlalchemy import Connection, TextClause, text
 
 from outrider.schema import LocalError
 
 from .records import Bucket, Summary
-from .tables import LEVELS, event_counts, event_followups, event_keys, events, indexed, reopened, reopened_followups
-
-Question = Select[*tuple[Any, ...]]
-"""Any: what a column holds is said in `tables.py`, and not known to a type checker here."""
+from .tables import LEVELS, indexed
 
 
 class InvalidQuery(LocalError, ValueError):
@@ -74,24 +59,21 @@ def summarise(
     found: dict[str | None, tuple[int, float | None, float | None]] = {}
     followups: dict[str | None, dict[str, int]] = {}
     if parts:
-        for keyed, of, count, earliest, latest in connection.execute(_counted(name, key, parts)):
+        values = _values(parts) | {"name": name, "key": key, "since": _finite(low), "until": _finite(high)}
+        shape = sum(piece.level > 0 for piece in parts), sum(piece.level == 0 for piece in parts), key is not None
+        for keyed, of, count, earliest, latest in connection.execute(_statement(_COUNTED, *shape), values):
             if count:
                 found[of if keyed else None] = int(count), earliest, latest
-        for of, followup, count in connection.execute(_followed(name, key, parts, low, high)):
+        for of, followup, count in connection.execute(_statement(_FOLLOWED, *shape), values):
             if count:
                 followups.setdefault(of, {})[followup] = int(count)
-    keys = sorted(found, key=lambda of: (of is not None, of or "")) if key is None else [key]
-    return [
-        Summary(
-            name=name,
-            key=of,
-            count=found.get(of, _NONE)[0],
-            earliest=found.get(of, _NONE)[1],
-            latest=found.get(of, _NONE)[2],
-            followups=dict(sorted(followups.get(of, {}).items())),
-        )
-        for of in keys
-    ]
+    nothing = (0, None, None)
+    result: list[Summary] = []
+    for of in [key] if key is not None else sorted(found, key=lambda of: (of is not None, of or "")):
+        count, earliest, latest = found.get(of, nothing)
+        followed = dict(sorted(followups.get(of, {}).items()))
+        result.append(Summary(name=name, key=of, count=count, earliest=earliest, latest=latest, followups=followed))
+    return result
 
 
 def bars(connection: Connection, name: str, key: str | None, since: float, until: float, step: float) -> list[Bucket]:
@@ -101,176 +83,128 @@ def bars(connection: Connection, name: str, key: str | None, since: float, until
     """
     if step not in LEVELS:
         raise InvalidQuery(f"step must be one of {', '.join(map(str, LEVELS))} seconds, not {step:g}")
-    name, key = indexed(name), None if key is None else indexed(key)
     if not since < until:
         return []
-    low = since if math.isinf(since) else since // step * step
-    statement = _of(
-        event_counts,
-        select(event_counts.c.keyed, event_counts.c.key, event_counts.c.bucket, event_counts.c.count),
-        name,
-        key,
-    ).where(event_counts.c.level == int(step), *_within(event_counts.c.bucket, low, until))
+    values = {
+        "name": indexed(name),
+        "key": None if key is None else indexed(key),
+        "level": int(step),
+        "since": _whole(_down(since, int(step))),
+        "until": _whole(_up(until, 1)),
+    }
     buckets = [
-        Bucket(key=of if keyed else None, time=float(bucket), count=count)
-        for keyed, of, bucket, count in connection.execute(statement)
+        Bucket(key=of if keyed else None, time=float(start), count=count)
+        for keyed, of, start, count in connection.execute(_statement(_BARS, 0, 0, key is not None), values)
     ]
     return sorted(buckets, key=lambda bar: (bar.key is not None, bar.key or "", bar.time))
 
 
-_NONE = (0, None, None)
+# Written out, for expressions of this size take SQLAlchemy longer to build than a database to answer. CROSS JOIN tells
+# SQLite the order: for each key, for each piece, the range of an index. {of_…} holds a table to the name and the key.
+_COUNTED: Final = """
+SELECT keyed, key, sum(count), min(earliest), max(latest) FROM (
+    SELECT c.keyed, c.key, c.count, c.earliest, c.latest
+    FROM {keys} ({buckets}) AS piece CROSS JOIN event_counts AS c
+    WHERE {of_counts} AND c.level = piece.level AND c.bucket >= piece.low AND c.bucket < piece.high
+    UNION ALL
+    SELECT 1, e.key, count(*), min(e.time), max(e.time)
+    FROM {keys} ({edges}) AS piece CROSS JOIN events AS e
+    WHERE {of_events} AND e.time >= piece.low AND e.time < piece.high GROUP BY e.key
+    {keyless}
+) AS counted GROUP BY keyed, key
+"""
+
+_KEYLESS: Final = """
+    UNION ALL
+    SELECT 0, '', count(*), min(e.time), max(e.time)
+    FROM ({edges}) AS piece CROSS JOIN events AS e
+    WHERE e.name = :name AND e.key IS NULL AND e.time >= piece.low AND e.time < piece.high
+"""
+
+# What is in `reopened` counts by subject, once in the whole range, and is in none of the other two.
+_FOLLOWED: Final = """
+SELECT key, followup, sum(count) FROM (
+    SELECT c.key, c.followup, c.count
+    FROM {keys} ({buckets}) AS piece CROSS JOIN event_followups AS c
+    WHERE {of_followups} AND c.level = piece.level AND c.bucket >= piece.low AND c.bucket < piece.high
+    UNION ALL
+    SELECT e.key, later.name, count(*)
+    FROM {keys} ({edges}) AS piece CROSS JOIN events AS e CROSS JOIN events AS later
+    WHERE {of_events} AND e.time >= piece.low AND e.time < piece.high
+    AND e.subject IS NOT NULL AND later.subject = e.subject AND later.key IS NULL
+    AND NOT EXISTS (SELECT 1 FROM reopened WHERE reopened.subject = e.subject)
+    GROUP BY e.key, later.name
+    UNION ALL
+    SELECT opened.key, f.name, sum(f.count)
+    FROM (
+        SELECT DISTINCT r.key, r.subject FROM {keys} reopened AS r
+        WHERE {of_reopened} AND r.time >= :since AND r.time < :until
+    ) AS opened CROSS JOIN reopened_followups AS f
+    WHERE f.subject = opened.subject GROUP BY opened.key, f.name
+) AS followed GROUP BY key, followup
+"""
+
+_BARS: Final = """
+SELECT c.keyed, c.key, c.bucket, c.count FROM {keys} event_counts AS c
+WHERE {of_counts} AND c.level = :level AND c.bucket >= :since AND c.bucket < :until
+"""
+
+_ONE_KEY: Final = {
+    "keys": "",
+    "keyless": "",
+    "of_counts": "c.name = :name AND c.keyed = 1 AND c.key = :key",
+    "of_followups": "c.name = :name AND c.key = :key",
+    "of_events": "e.name = :name AND e.key = :key",
+    "of_reopened": "r.name = :name AND r.key = :key",
+}
+_EVERY_KEY: Final = {
+    "keys": "event_keys AS k CROSS JOIN",
+    "keyless": _KEYLESS,
+    "of_counts": "k.name = :name AND c.name = k.name AND c.keyed = k.keyed AND c.key = k.key",
+    "of_followups": "k.name = :name AND k.keyed = 1 AND c.name = k.name AND c.key = k.key",
+    "of_events": "k.name = :name AND k.keyed = 1 AND e.name = k.name AND e.key = k.key",
+    "of_reopened": "k.name = :name AND k.keyed = 1 AND r.name = k.name AND r.key = k.key",
+}
 
 
-def _counted(name: str, key: str | None, parts: list[Piece]) -> Question:
-    every = union_all(*_counts(name, key, parts)).subquery()
-    columns = every.c
-    return select(
-        columns.keyed,
-        columns.key,
-        func.sum(columns.count),
-        func.min(columns.earliest),
-        func.max(columns.latest),
-    ).group_by(columns.keyed, columns.key)
+@lru_cache
+def _statement(template: str, buckets: int, edges: int, one_key: bool) -> TextClause:
+    """A question about so many pieces; one that has none of a kind gets one that is empty."""
+    places = {
+        "buckets": _each("SELECT :level{0} AS level, :low{0} AS low, :high{0} AS high", buckets)
+        or "SELECT 0 AS level, 0 AS low, 0 AS high",
+        "edges": _each("SELECT :from{0} AS low, :to{0} AS high", edges) or "SELECT 0.0 AS low, 0.0 AS high",
+    }
+    fixed = _ONE_KEY if one_key else _EVERY_KEY
+    return text(template.format(**places, **{name: part.format(**places) for name, part in fixed.items()}))
 
 
-def _counts(name: str, key: str | None, parts: list[Piece]) -> Iterator[Question]:
-    for piece in parts:
-        if piece.level:
-            columns = event_counts.c
-            yield (
-                _of(
-                    event_counts,
-                    select(
-                        columns.keyed.label("keyed"),
-                        columns.key.label("key"),
-                        func.sum(columns.count).label("count"),
-                        func.min(columns.earliest).label("earliest"),
-                        func.max(columns.latest).label("latest"),
-                    ),
-                    name,
-                    key,
-                )
-                .where(columns.level == piece.level, *_within(columns.bucket, piece.since, piece.until))
-                .group_by(columns.keyed, columns.key)
-            )
-            continue
-        time = events.c.time
-        figures = func.count().label("count"), func.min(time).label("earliest"), func.max(time).label("latest")
-        within = _within(time, piece.since, piece.until)
-        yield (
-            _rows(select(literal(1).label("keyed"), events.c.key.label("key"), *figures), name, key)
-            .where(*within)
-            .group_by(events.c.key)
-        )
-        if key is None:
-            # Events without a key.
-            yield (
-                select(literal(0).label("keyed"), literal("").label("key"), *figures).where(
-                    events.c.name == name, events.c.key.is_(None), *within
-                )
-            )
+def _each(question: str, count: int) -> str:
+    return " UNION ALL ".join(question.format(number) for number in range(count))
 
 
-def _followed(name: str, key: str | None, parts: list[Piece], since: float, until: float) -> Question:
-    every = union_all(*_followups(name, key, parts), _reopened(name, key, since, until)).subquery()
-    columns = every.c
-    return select(columns.key, columns.followup, func.sum(columns.count)).group_by(columns.key, columns.followup)
+def _values(parts: list[Piece]) -> dict[str, str | float | int | None]:
+    values: dict[str, str | float | int | None] = {}
+    for number, piece in enumerate(piece for piece in parts if piece.level):
+        values[f"level{number}"] = piece.level
+        values[f"low{number}"] = _whole(piece.since)
+        values[f"high{number}"] = _whole(piece.until)
+    for number, piece in enumerate(piece for piece in parts if not piece.level):
+        values[f"from{number}"] = _finite(piece.since)
+        values[f"to{number}"] = _finite(piece.until)
+    return values
 
 
-def _followups(name: str, key: str | None, parts: list[Piece]) -> Iterator[Question]:
-    for piece in parts:
-        if piece.level:
-            columns = event_followups.c
-            yield (
-                _of(
-                    event_followups,
-                    select(
-                        columns.key.label("key"),
-                        columns.followup.label("followup"),
-                        func.sum(columns.count).label("count"),
-                    ),
-                    name,
-                    key,
-                )
-                .where(columns.level == piece.level, *_within(columns.bucket, piece.since, piece.until))
-                .group_by(columns.key, columns.followup)
-            )
-            continue
-        later = events.alias("later")
-        yield (
-            _rows(
-                select(events.c.key.label("key"), later.c.name.label("followup"), func.count().label("count")),
-                name,
-                key,
-                later,
-                and_(later.c.subject == events.c.subject, later.c.key.is_(None)),
-            )
-            .where(
-                *_within(events.c.time, piece.since, piece.until),
-                events.c.subject.is_not(None),
-                ~exists().where(reopened.c.subject == events.c.subject),
-            )
-            .group_by(events.c.key, later.c.name)
-        )
+def _whole(time: float) -> int:
+    """A bucket's beginning as its column holds it."""
+    return int(min(max(time, -_LAST), _LAST))
 
 
-def _reopened(name: str, key: str | None, since: float, until: float) -> Question:
-    """Follow-ups of subjects that were opened more than once: each subject counts once in the whole range."""
-    within = _of(reopened, select(reopened.c.key, reopened.c.subject).distinct(), name, key).where(
-        *_within(reopened.c.time, since, until)
-    )
-    opened = within.subquery()
-    return (
-        select(
-            opened.c.key.label("key"),
-            reopened_followups.c.name.label("followup"),
-            func.sum(reopened_followups.c.count).label("count"),
-        )
-        .join(reopened_followups, reopened_followups.c.subject == opened.c.subject)
-        .group_by(opened.c.key, reopened_followups.c.name)
-    )
+def _finite(time: float) -> float:
+    return float(min(max(time, -_LAST), _LAST))
 
 
-def _of(table: FromClause, statement: Question, name: str, key: str | None) -> Question:
-    """A question about a name and a key, or each key there is, so that the index finds the range of each."""
-    if key is not None:
-        keyed = [table.c.keyed == 1] if "keyed" in table.c else []
-        return statement.where(table.c.name == name, *keyed, table.c.key == key)
-    joined = [table.c.keyed == event_keys.c.keyed] if "keyed" in table.c else [event_keys.c.keyed == 1]
-    return statement.select_from(
-        event_keys.join(table, and_(table.c.name == event_keys.c.name, *joined, table.c.key == event_keys.c.key))
-    ).where(event_keys.c.name == name)
-
-
-def _rows(
-    statement: Question,
-    name: str,
-    key: str | None,
-    other: FromClause | None = None,
-    on: ColumnElement[bool] | None = None,
-) -> Question:
-    """The same of the events themselves, of those that have a key; beside another table if there is one."""
-    source: FromClause = events
-    if key is None:
-        source = event_keys.join(
-            events,
-            and_(events.c.name == event_keys.c.name, event_keys.c.keyed == 1, events.c.key == event_keys.c.key),
-        )
-    if other is not None:
-        source = source.join(other, true() if on is None else on)
-    statement = statement.select_from(source)
-    if key is None:
-        return statement.where(event_keys.c.name == name)
-    return statement.where(events.c.name == name, events.c.key == key)
-
-
-def _within(column: ColumnElement[float] | ColumnElement[int], since: float, until: float) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if since > -math.inf:
-        found.append(column >= since)
-    if until < math.inf:
-        found.append(column < until)
-    return found
+_LAST: Final = 2.0**62
 
 
 def _down(time: float, level: int) -> float:

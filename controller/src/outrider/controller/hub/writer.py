@@ -70,7 +70,7 @@ class Writer:
         gather: float = GATHER,
         most: int = MOST,
         pauses: tuple[float, float] = PAUSES,
-        closing: float = 10.0,
+        closing: float = 5.0,
     ) -> None:
         self.written = self.repeats = self.refused = self.failures = self.waiting = 0
         self.error: str | None = None
@@ -188,28 +188,28 @@ class Writer:
             return self._store.write(records), 0
         except StoreUnavailable:
             raise
-        except Exception as error:
+        except Exception:
             if len(records) == 1:
                 raise
-            new = refused = 0
-            half = len(records) // 2
-            failures: list[tuple[Sequence[Record], Exception]] = []
-            for part in (records[:half], records[half:]):
-                try:
-                    some_new, some_refused = self._write(part)
-                    new += some_new
-                    refused += some_refused
-                except StoreUnavailable:
-                    raise
-                except Exception as failure:
-                    failures.append((part, failure))
-            if len(failures) == 2:
-                raise error from None
-            for part, failure in failures:
-                refused += len(part)
-                for record in part:
-                    logger.error("cannot be recorded and is left out: %.*s (%s)", _SHOWN, record, failure)
-            return new, refused
+        new = refused = 0
+        failures: list[tuple[Sequence[Record], Exception]] = []
+        half = len(records) // 2
+        for part in (records[:half], records[half:]):
+            try:
+                some_new, some_refused = self._write(part)
+                new += some_new
+                refused += some_refused
+            except StoreUnavailable:
+                raise
+            except Exception as error:
+                failures.append((part, error))
+        if len(failures) == 2:
+            raise failures[0][1]
+        for part, why in failures:
+            refused += len(part)
+            for record in part:
+                logger.error("the database does not take %.*s, which is left out: %s", _SHOWN, record, why)
+        return new, refused
 
     def _failed(self, error: str) -> None:
         if error != self.error:

@@ -5,12 +5,12 @@ Building statements from expressions costs more than SQLite's insert of a row, s
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import BigInteger, Column, Connection, Double, Integer, SmallInteger, Table
 
 from .records import CommandRecord, EventRecord, Record, ResultRecord
-from .rollups import Deltas, Fact, Known, Opening, deltas
+from .rollups import Deltas, Fact, Known, deltas
 from .rows import ROWS, TABLES, Row
 from .tables import event_counts, event_followups, event_keys, reopened, reopened_followups
 
@@ -67,7 +67,7 @@ def _insert(connection: Connection, table: Table, rows: list[Row], first: int) -
 def _count(connection: Connection, rows: Sequence[Row], first: int) -> None:
     """Bring the counts up to date with new events."""
     # The columns of `events`: seq, id, device, name, key, subject, time.
-    facts = [Fact(*row[3:7]) for row in rows]  # type: ignore[arg-type]  # a row's types are its columns'
+    facts = cast("list[Fact]", [row[3:7] for row in rows])
     change = deltas(facts, _known(connection, facts, first))
     _upsert(
         connection,
@@ -89,7 +89,7 @@ def _count(connection: Connection, rows: Sequence[Row], first: int) -> None:
 def _count_followups(connection: Connection, change: Deltas) -> None:
     added = "count = {table}.count + excluded.count"
     _upsert(connection, event_followups, sorted((*key, count) for key, count in change.followups.items()), added)
-    _upsert(connection, reopened, sorted(set(change.reopened)))
+    _upsert(connection, reopened, sorted({(subject, name, key, time) for name, key, subject, time in change.reopened}))
     _upsert(
         connection,
         reopened_followups,
@@ -100,18 +100,18 @@ def _count_followups(connection: Connection, change: Deltas) -> None:
 
 def _known(connection: Connection, facts: Iterable[Fact], first: int) -> Known:
     """What was stored of the subjects before this batch."""
-    opened = {fact.subject for fact in facts if fact.subject is not None and fact.key is not None}
-    subjects = opened | {fact.subject for fact in facts if fact.subject is not None}
+    opened = {subject for _, key, subject, _ in facts if subject is not None and key is not None}
+    subjects = opened | {subject for _, _, subject, _ in facts if subject is not None}
     if not subjects:
         return Known()
     many = frozenset(
         row[0] for row in _about(connection, "SELECT DISTINCT subject FROM reopened WHERE subject {any}", subjects)
     )
     openings = {
-        row[0]: Opening(*row)
+        row[2]: tuple(row)
         for row in _about(
             connection,
-            f"SELECT subject, name, key, time FROM events WHERE subject {{any}} AND key IS NOT NULL AND seq < {first}",
+            f"SELECT name, key, subject, time FROM events WHERE subject {{any}} AND key IS NOT NULL AND seq < {first}",
             subjects - many,
         )
     }

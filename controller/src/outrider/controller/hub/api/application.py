@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp
 
+from outrider.controller.hub.pages.serve import routes as pages
 from outrider.controller.hub.parts import Parts
 from outrider.schema import OutriderError
 
@@ -35,7 +36,7 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
         openapi.PATH, route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions]
     )
     app = Litestar(
-        [api, me, health, ready],
+        [api, me, health, ready, *pages()],
         state=State({"hub": parts, "tokens": parts.tokens, "loopback": loopback}),
         middleware=[DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$")],
         exception_handlers={

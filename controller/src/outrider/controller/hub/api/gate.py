@@ -30,7 +30,7 @@ MOST_REQUESTS: Final = 1000
 """Requests at a time, beyond which clients are told to come again."""
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-"""The names by which a browser on this machine reaches a hub on loopback; others may be a page's that rebinds its name."""
+"""The names of a hub on loopback; under another one a page may ask whose name was made to mean this machine."""
 
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -55,7 +55,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         try:
             self._check(scope, headers)
             body = await _body(receive, headers)

@@ -86,6 +86,3 @@ def _problem(status: int) -> ResponseSpec:
 def example(value: object) -> Example:
     """A value as it is sent, for the document."""
     return Example(value=json.decode(json.encode(value)))
-
-
-__all__ = ["PATH", "OpenAPIFormat", "OpenAPIType", "RawSchema", "answers", "config"]

@@ -1,0 +1,85 @@
+"""The devices that browser tests look at: two lamps, an oven, and one that means harm."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from outrider.device import Device, Job
+
+MARKUP = "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1</script>"
+"""What must stay text wherever it is shown."""
+
+
+class Point(Struct):
+    x: float
+    y: float = 0.0
+
+
+def lamp(id: str, room: str) -> Device:
+    device = Device(id, groups=["lamps"], tags={"room": room, "fw": "2.1"}, initial="ready")
+
+    @device.command(idempotent=True)
+    def dim(level: Annotated[int, Meta(ge=0, le=100, description="Brightness in percent.")], smooth: bool = False) -> int:
+        """Set the brightness in percent and return it."""
+        return -level if smooth else level
+
+    @device.command
+    async def calibrate(job: Job, folder: str, rounds: Annotated[int, Meta(ge=1, le=1000)] = 3) -> str:
+        """Calibrate.
+
+        It takes a round for each file `round-<n>` that it finds in the folder.
+        """
+        async for number in job.track(range(rounds)):
+            job.print(f"round {number} begins")
+            while not (Path(folder) / f"round-{number}").exists():
+                await asyncio.sleep(0.01)
+        return f"{rounds} rounds"
+
+    @device.command
+    def paint(
+        mode: Literal["flat", "glossy"],
+        points: list[Point],
+        name: Annotated[str, Meta(max_length=8)] = "",
+        weights: dict[str, int] = {},
+        origin: Point | None = None,
+        ratio: float | None = None,
+    ) -> str:
+        """Take every kind of argument, and say what came."""
+        return f"{mode} {points} {name!r} {weights} {origin} {ratio}"
+
+    @device.command
+    def falter() -> None:
+        """Fail on the lamp with an even number."""
+        if id.endswith("2"):
+            raise ValueError("the bulb is loose")
+
+    return device
+
+
+lamp_1, lamp_2 = lamp("lamp-1", "kitchen"), lamp("lamp-2", "hall")
+oven = Device("oven-1", tags={"room": "kitchen"}, initial="ready")
+
+
+@oven.command
+def heat(degrees: Annotated[float, Meta(gt=0, lt=300)]) -> float:
+    """Heat up."""
+    return degrees
+
+
+hostile = Device("hostile", tags={"room": MARKUP, "constructor": "x"}, initial="ready", versions={"fw": MARKUP})
+
+
+@hostile.command
+async def deceive(
+    job: Job, words: Annotated[str, Meta(title=MARKUP, description=MARKUP, pattern="^(a+)+$")] = MARKUP
+) -> dict[str, object]:
+    job.print(MARKUP)
+    job.report(0.5, MARKUP)
+    return {MARKUP: MARKUP, "dangerouslySetInnerHTML": {"__html": MARKUP}}
+
+
+@hostile.command
+def refuse() -> None:
+    raise ValueError(MARKUP)
