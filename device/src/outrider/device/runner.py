@@ -122,7 +122,7 @@ class Runner:
         )
 
     def _start(self, execution: Execution) -> None:
-        """Note that a job begins, in the task that runs it: what its function asks and measures belongs to its trace."""
+        """Note in the task of a job that it begins: what its function asks and measures belongs to its trace."""
         execution.started = self._clock()
         tracing.came_with(execution.trace)
         execution.running = self.span(execution)

@@ -71,7 +71,7 @@ def traceparent_of(span: "Span") -> str | None:
 
 
 def parent_of(trace: str | None) -> "Context":
-    """The context in which a span begins that goes on with `trace`; without one, or one not well formed, it is a root."""
+    """Where a span begins that goes on with `trace`; it is a root without one, or where that is not well formed."""
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

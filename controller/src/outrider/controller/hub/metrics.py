@@ -5,7 +5,7 @@ import time
 from collections import Counter as Count
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -14,8 +14,10 @@ from prometheus_client.registry import Collector
 
 from outrider.schema import Status
 
-from .parts import Parts
 from .records import CommandRecord, EventRecord, ProgressRecord, Record, ResultRecord, StateRecord
+
+if TYPE_CHECKING:
+    from .parts import Parts  # which the metrics are one of
 
 REMEMBERED: Final = 50_000
 """Commands whose time is remembered until their results come; older ones are left out of the latencies."""
@@ -94,7 +96,7 @@ class Metrics:
                 self._commands.labels(status)
         self._issued: dict[_Asked, float] = {}
 
-    def watch(self, parts: Parts) -> None:
+    def watch(self, parts: "Parts") -> None:
         """Tell of these parts, from now on."""
         self.registry.register(_Snapshot(parts))
 
@@ -143,7 +145,7 @@ class Metrics:
 class _Snapshot(Collector):
     """What the parts say of themselves when they are asked."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: "Parts") -> None:
         self._parts = parts
 
     def collect(self) -> Iterable[Metric]:
@@ -179,9 +181,7 @@ class _Snapshot(Collector):
         yield CounterMetricFamily(
             "outrider_database_failures", "Attempts to write that failed; each is made again.", writer.failures
         )
-        yield CounterMetricFamily(
-            "outrider_record_repeats", "Records that the database had already.", writer.repeats
-        )
+        yield CounterMetricFamily("outrider_record_repeats", "Records that the database had already.", writer.repeats)
         yield CounterMetricFamily("outrider_messages", "Messages heard to be recorded.", recorder.received)
         dropped = CounterMetricFamily(
             "outrider_messages_dropped", "Messages that were not recorded, by why.", labels=["reason"]

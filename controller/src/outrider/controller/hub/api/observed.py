@@ -1,7 +1,7 @@
 """What is seen of each request from outside the application: counted for Prometheus, and traced where that is set up.
 
-Litestar's own middlewares for both are not used: that for Prometheus has one registry for all of a process, and that for
-OpenTelemetry needs two more packages and sees nothing of what the gate refuses.
+Litestar's own middlewares for both are not used: that for Prometheus has one registry for all of a process, that for
+OpenTelemetry needs two more packages, and neither sees what the gate refuses.
 """
 
 from http import HTTPMethod
@@ -9,6 +9,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from outrider.controller.hub.metrics import Metrics
@@ -32,7 +33,7 @@ class Observed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let it answer, and note how."""
-        if scope["type"] != "http":
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
         answer = _Answer(scope, send)
@@ -42,17 +43,17 @@ class Observed:
                 await self._app(scope, receive, answer)
         finally:
             seconds = None if answer.streams else perf_counter() - began
-            self._metrics.answered(answer.route, answer.method, answer.status, seconds)
+            self._metrics.answered(answer.route, answer.method, str(answer.status or "none"), seconds)
 
 
 class _Answer:
     """Sends, and sees what.
 
-    :ivar status: as text; `none` until the answer has begun.
+    :ivar status: 0 until the answer has begun.
     """
 
     def __init__(self, scope: HTTPScope, send: Send) -> None:
-        self.status = "none"
+        self.status = 0
         self.streams = False
         self.method = scope["method"] if scope["method"] in _METHODS else "other"
         self._scope = scope
@@ -65,14 +66,14 @@ class _Answer:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = str(message["status"])
+            self.status = message["status"]
             headers = dict(message["headers"])
             self.streams = headers.get(b"content-type", b"").startswith(b"text/event-stream")
         await self._send(message)
 
 
 class _Traced:
-    """A context that a request is answered in: a span, or else what came with the request for what it asks of devices."""
+    """Where a request is answered: a span, or else the trace that came with it, for what it asks of devices."""
 
     def __init__(self, scope: HTTPScope, answer: _Answer) -> None:
         self._scope = scope
@@ -110,9 +111,9 @@ class _Traced:
         if answer.route != "none":
             span.update_name(f"{answer.method} {answer.route}")
             span.set_attribute("http.route", answer.route)
-        if answer.status != "none":
-            span.set_attribute("http.response.status_code", int(answer.status))
-        if error is not None or answer.status >= "500":
-            span.set_attribute("error.type", answer.status if error is None else type(error).__qualname__)
+        if answer.status:
+            span.set_attribute("http.response.status_code", answer.status)
+        if error is not None or answer.status >= 500:
+            span.set_attribute("error.type", str(answer.status) if error is None else type(error).__qualname__)
             span.set_status(StatusCode.ERROR)
         span.end()
