@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -217,7 +217,7 @@ class Dispatch:
         self._cancel(self.missing)
         self._invocation.wake()
 
-    async def late(self) -> AsyncIterator[Reply]:
+    async def late(self) -> AsyncGenerator[Reply]:
         """Final answers that come after all and replace the outcomes `queued` and `running`, until all have come.
 
         For a dispatch whose `wait` is `math.inf`, iterated to its end before; cancel it to wait no more.

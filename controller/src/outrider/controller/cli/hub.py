@@ -47,7 +47,7 @@ DatabaseOption = Annotated[
         "--db",
         metavar="URL",
         envvar="OUTRIDER_DB",
-        help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE; else a SQLite file in the state folder.",
+        help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE; else a file in the state folder.",
         show_default=False,
         show_envvar=False,
     ),
@@ -208,8 +208,8 @@ async def _run(settings: "HubSettings", *, may_start: bool) -> None:
 def _settle_memory() -> None:
     """Leave what a hub begins with out of garbage collection, and look less often at the rest.
 
-    Thousands of commands under way are many objects that live for a while; to go through them at each 700th new one took
-    a tenth of the event loop's time.
+    Thousands of commands under way are many objects that live for a while; to go through them at each 700th new one
+    took a tenth of the event loop's time.
     """
     gc.collect()
     gc.freeze()
@@ -390,7 +390,7 @@ def _size(text: str) -> int:
     match = re.fullmatch(r"(\d{1,12})\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size: write 500M or 10G")
-    return int(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")
+    return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
 
 
 def _moment(text: str) -> float:

@@ -115,7 +115,7 @@ class Hub:
         loopback = is_loopback(settings.host)
         if not loopback and not await asyncio.to_thread(store.tokens):
             raise TokensNeeded(
-                f"on {settings.host} everybody who reaches this machine could command your devices: make a token first, "
+                f"on {settings.host} everybody who reaches this machine could command your devices: make a token first "
                 "with `outrider hub token add NAME --scope send`, or keep to 127.0.0.1"
             )
         live = Live()

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 import uvicorn
 from litestar.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from outrider.schema import LocalError
 
@@ -55,7 +55,7 @@ class Server:
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # Litestar and uvicorn describe the same ASGI with types of their own
+            app,
             http=_Protocol,
             ws="none",
             lifespan="off",
@@ -123,8 +123,8 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and self._timer is None:
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        if self._timer is None and (cycle is None or cycle.response_complete):
             self._expect_headers()
         if self._timer is not None:
             self._begun += len(data)

@@ -1,8 +1,8 @@
 """Commands that clients send through the hub: written down together, sent, and followed to their end.
 
-Those that come in one turn of the event loop are written into the outbox with one commit, and sent after it. Each is then
-followed as long as an answer may still come. What has ended is kept for a while; after that the outbox knows it, and
-after that the store.
+Those that come in one turn of the event loop are written into the outbox with one commit, and sent after it. Each is
+then followed as long as an answer may still come. What has ended is kept for a while; after that the outbox knows it,
+and after that the store.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw, UnsetType
 
 from outrider.controller.dispatch import Dispatch
 from outrider.controller.durable import Durable, OutboxUnusable
@@ -45,7 +45,7 @@ FOLLOWED_AFTER: Final = 60.0
 """Seconds for which a command is followed after it expired; longer while a device that took it is there."""
 
 KEPT_DEVICES: Final = 2000
-"""Devices of commands that have ended and are kept at hand. With 50,000 a third of the time went into garbage collection."""
+"""Devices of commands that have ended and are kept at hand. 50,000 made a third of the time garbage collection."""
 
 KEPT_ROLLOUTS: Final = 100
 """Rollouts that have ended and are kept at hand."""
@@ -385,11 +385,6 @@ def standings_of(durable: Durable) -> Iterator[Standing]:
             yield Standing(_word(durable, device, Status.QUEUED, "sent, not taken yet"))
         else:
             yield Standing(_word(durable, device, Status.CANCELLED, "never addressed: the command was not sent to it"))
-
-
-def args_of(submission: Submission) -> Raw | None:
-    """The arguments as they were sent; None where there were none."""
-    return None if submission.args is UNSET or isinstance(submission.args, UnsetType) else submission.args
 
 
 def _word(durable: Durable, device: str, status: Status, words: str) -> Result:

@@ -1,10 +1,12 @@
 """Who asks, and whether they may: bearer tokens (RFC 6750) with scopes."""
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
@@ -15,16 +17,17 @@ from .problems import Refused
 EXCLUDED: Final = "exclude_from_auth"
 """The key in a route's `opt` that lets everybody in."""
 
-ClientRequest = Request[Client, object, object]
+ClientRequest = Request[Client, object, State]
 """A request of somebody who is known."""
+
+
+Connection = ASGIConnection[Any, Any, Any, State]
 
 
 class Authentication(AbstractAuthenticationMiddleware):
     """Tells who asks. The application's state has `tokens` and, on loopback, `loopback`."""
 
-    async def authenticate_request(
-        self, connection: ASGIConnection[object, object, object, object]
-    ) -> AuthenticationResult:  # type: ignore[override, type-var]
+    async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
         """The client behind a request.
 
         :raises Refused: it has no token, or one that is not known.
@@ -43,13 +46,13 @@ class Authentication(AbstractAuthenticationMiddleware):
         )
 
 
-def needs(scope: Scope):  # noqa: ANN201  # Litestar's Guard is a union that says nothing here
+def needs(scope: Scope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
     """A guard that lets in who has a scope; a coroutine, since Litestar runs functions in threads."""
 
-    async def guard(connection: ASGIConnection[object, Client, object, object], _: BaseRouteHandler) -> None:  # type: ignore[type-var]
-        if not connection.user.may(scope):
-            words = f"the token {connection.user.name} has not the scope {scope}"
-            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words)
+    async def guard(connection: Connection, _: BaseRouteHandler) -> None:
+        client: Client = connection.user
+        if not client.may(scope):
+            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", f"the token {client.name} has not the scope {scope}")
 
     return guard
 

@@ -105,7 +105,7 @@ class OutcomeBody(Struct, frozen=True, omit_defaults=True):
     status: Annotated[
         str,
         field(
-            "Final: done, failed, rejected, cancelled, timed_out, expired, interrupted. Not yet: offline, queued, running."
+            "Final: done, failed, rejected, cancelled, timed_out, expired, interrupted; else offline, queued, running."
         ),
     ]
     value: Annotated[Raw | UnsetType, field("What the command returned, where it is done.")] = UNSET

@@ -90,7 +90,7 @@ class Devices(Controller):
         hub: Parts = state.hub
         found = hub.fleet.resolve(target)
         states = hub.fleet.roster.states
-        statuses = Counter(states[device].status for device in found.devices if device in states)
+        statuses = Counter(str(states[device].status) for device in found.devices if device in states)
         return TargetPreview(target, len(found.devices), list(found.devices), dict(statuses), found.group, found.pool)
 
 

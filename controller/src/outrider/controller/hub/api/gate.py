@@ -6,10 +6,10 @@ It is plain ASGI around the application, so that nothing is parsed before the li
 import asyncio
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Message, Receive, Scope, Send
 from msgspec import json
 
 from outrider.schema import InvalidMessage
@@ -52,9 +52,6 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = dict(scope["headers"])
         try:
             self._check(scope, headers)
@@ -65,20 +62,17 @@ class Gate:
         self._requests += 1
         try:
             await self._app(scope, _Replay(body, receive), _Timed(send))
-        except TimeoutError:
-            if not isinstance(send, _Timed):
-                raise
         finally:
             self._requests -= 1
 
-    def _check(self, scope: HTTPScope, headers: Mapping[bytes, bytes]) -> None:
+    def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         if self._requests >= self._most:
             raise busy(f"{self._requests} requests are being answered: try again later")
         host = headers.get(b"host", b"").decode("latin-1")
         if self._loopback and _name(host) not in LOOPBACK_HOSTS:
             words = f"this hub is for its own machine, and is not called {host!r}: ask for localhost"
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "wrong-host", words)
-        if scope["method"] in _WRITING:
+        if scope.get("method") in _WRITING:
             self._check_site(host, headers)
 
     def _check_site(self, host: str, headers: Mapping[bytes, bytes]) -> None:
@@ -101,11 +95,11 @@ class _Replay:
         self._body: bytes | None = body
         self._receive = receive
 
-    async def __call__(self) -> Message:
+    async def __call__(self) -> HTTPReceiveMessage:
         if self._body is not None:
             body, self._body = self._body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await self._receive()  # type: ignore[return-value]  # Litestar's union leaves none out
+            return HTTPRequestEvent(type="http.request", body=body, more_body=False)
+        return cast("HTTPReceiveMessage", await self._receive())
 
 
 class _Timed:

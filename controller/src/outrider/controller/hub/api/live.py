@@ -63,8 +63,8 @@ class LiveStream(Controller):
             **answers("", 404, type=str),
             200: ResponseSpec(
                 str,
-                description="Server-sent events: `hello` at the beginning, `lost` with a count where the client was too "
-                "slow, else the type of the record in `data`.",
+                description="Server-sent events: `hello` first, `lost` with a count where the client was too slow, "
+                "else the type of the record in `data`.",
                 media_type="text/event-stream",
                 generate_examples=False,
                 examples=[example(_STREAM.decode())],

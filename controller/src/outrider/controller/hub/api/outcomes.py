@@ -166,8 +166,9 @@ async def _recorded(hub: Parts, client: Client, id: str) -> Found:
 
     :raises Refused: it does not know it either, or the client may not see it.
     """
-    theirs = {} if client.may(Scope.AUDIT) else {"requester": hub.fleet.requester, "behalf": client.name}
-    page = await asyncio.to_thread(hub.store.commands, CommandQuery(id=id, limit=1000, **theirs))
+    requester, behalf = (None, None) if client.may(Scope.AUDIT) else (hub.fleet.requester, client.name)
+    query = CommandQuery(id=id, requester=requester, behalf=behalf, limit=1000)
+    page = await asyncio.to_thread(hub.store.commands, query)
     if not page.items:
         raise _unknown(id)
     first = page.items[-1]

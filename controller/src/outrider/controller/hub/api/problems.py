@@ -1,12 +1,15 @@
 """Errors as RFC 9457 has them: which exception becomes which problem, and how it is written."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated, Final
 
 from litestar import Request, Response
+from litestar.datastructures import State
 from litestar.exceptions import ClientException, HTTPException, ValidationException
-from msgspec import Meta, Struct, json
+from msgspec import Meta, Struct, ValidationError, convert, json
 
 from outrider.controller.durable import OutboxUnusable
 from outrider.controller.hub.store import IdempotencyConflict, InvalidQuery, StoreUnavailable
@@ -125,12 +128,12 @@ def respond(refused: Refused) -> Response[bytes]:
     )
 
 
-def on_outrider_error(request: Request[object, object, object], error: OutriderError) -> Response[bytes]:
+def on_outrider_error(request: Request[object, object, State], error: OutriderError) -> Response[bytes]:
     """Exception handler: one of our own errors."""
     return respond(of_error(error))
 
 
-def on_http_exception(request: Request[object, object, object], error: HTTPException) -> Response[bytes]:
+def on_http_exception(request: Request[object, object, State], error: HTTPException) -> Response[bytes]:
     """Exception handler: what Litestar found wrong with a request."""
     status, detail, field = error.status_code, error.detail, None
     if isinstance(error, ValidationException):
@@ -141,7 +144,7 @@ def on_http_exception(request: Request[object, object, object], error: HTTPExcep
     return respond(Refused(status, code, detail or HTTPStatus(status).phrase, field=field, headers=error.headers))
 
 
-def on_exception(request: Request[object, object, object], error: Exception) -> Response[bytes]:
+def on_exception(request: Request[object, object, State], error: Exception) -> Response[bytes]:
     """Exception handler: a fault of ours. The log has it, the client does not."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     words = "the hub failed at this; its log says more"
@@ -154,17 +157,28 @@ def _later(code: str, detail: str) -> Refused:
 
 def _what_is_invalid(error: ValidationException) -> tuple[str, str | None]:
     """What Litestar says of each field, in one sentence, and the first of them."""
-    extra = error.extra if isinstance(error.extra, list) else []
     said: list[str] = []
     first: str | None = None
-    for each in extra:
-        if isinstance(each, dict):
-            key, message = each.get("key"), str(each.get("message", ""))
-            if key == "data":  # what Litestar calls the body as a whole
-                key, message = None, f"the body: {message}" if "xpected" in message else "a JSON body is needed"
+    for key, message in _complaints(error.extra):
+        if key == "data":  # what Litestar calls the body as a whole
+            said.append(f"the body: {message}" if "xpected" in message else "a JSON body is needed")
+        else:
             first = first or key
             said.append(f"{key}: {message}" if key else message)
     return "; ".join(said) or error.detail, first
+
+
+def _complaints(extra: object) -> Iterator[tuple[str | None, str]]:
+    """What Litestar found wrong: which field or parameter, where it is one, and why."""
+    for each in extra if isinstance(extra, list) else ():
+        with contextlib.suppress(ValidationError):
+            complaint = convert(each, _Complaint)
+            yield complaint.key, complaint.message
+
+
+class _Complaint(Struct):
+    message: str = ""
+    key: str | None = None
 
 
 _CODES: Final = {

@@ -1,0 +1,189 @@
+"""A hub in a process of its own, devices beside it, and clients that talk real HTTP to it."""
+
+import contextlib
+import json
+import re
+import signal
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.brokers import BrokerUnderTest
+from tests.processes import Processes, Spawned, script, until
+
+LAMP = '''
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
+
+from outrider.device import Device, Job
+
+lamp = Device("{id}", groups=["kitchen"], tags={{"room": "kitchen"}}, initial="ready")
+
+
+@lamp.command(idempotent=True)
+def dim(level: Annotated[int, Meta(ge=0, le=100)]) -> int:
+    """Set the brightness."""
+    return level
+
+
+@lamp.command
+async def hold(job: Job, path: str) -> str:
+    """Return when the file is there."""
+    job.report(0.5, "holding")
+    with Path(path).with_suffix(".runs").open("a") as runs:
+        runs.write("{id}\\n")
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+    return "held"
+
+
+@lamp.command
+async def tell(name: str, key: str) -> None:
+    """Tell of something."""
+    await lamp.emit(name, key=key, level=7)
+
+
+@lamp.command
+def fail() -> None:
+    """Raise."""
+    raise ValueError("no bulb")
+'''
+
+
+@dataclass
+class RunningHub:
+    """A hub's process, and where it listens."""
+
+    broker: BrokerUnderTest
+    prefix: str
+    folder: Path
+    processes: Processes
+    name: str = "hub"
+    process: Spawned | None = None
+    url: str = ""
+    options: tuple[str, ...] = ()
+    http: str = "127.0.0.1:0"
+    devices: list[str] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "OUTRIDER_BROKER": self.broker.address,
+            "OUTRIDER_PREFIX": self.prefix,
+            "XDG_STATE_HOME": str(self.folder / "state"),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+        }
+
+    async def start(self) -> None:
+        command = (script("outrider"), "hub", "--http", self.http, "--as", self.name, *self.options)
+        self.process = self.processes(*command, env=self.environment, cwd=self.folder)
+        match = await self.process.wait_for(r"The hub is at (http://\S+)", 30)
+        self.url = match[1]
+
+    async def start_device(self, id: str) -> Spawned:
+        module = re.sub(r"\W", "_", id)
+        (self.folder / f"{module}.py").write_text(LAMP.format(id=id))
+        command = (script("outrider-device"), "run", f"{module}:lamp")
+        device = self.processes(*command, env=self.environment, cwd=self.folder)
+        self.devices.append(id)
+        await self.until_status(id, "ready")
+        return device
+
+    async def until_status(self, id: str, *statuses: str) -> None:
+        async with self.client() as client:
+            for _ in range(1500):
+                answer = await client.get(f"/api/v1/devices/{id}")
+                if answer.status_code == 200 and answer.json()["status"] in statuses:
+                    return
+                await _moment()
+        raise AssertionError(f"{id} did not become {statuses}\n{self.process}")
+
+    async def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return await self.process.wait(20)
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    async def token(self, name: str, *scopes: str) -> str:
+        options = [word for scope in scopes for word in ("--scope", scope)]
+        made = self.processes(script("outrider"), "hub", "token", "add", name, *options, env=self.environment)
+        assert await made.wait(30) == 0, str(made)
+        return made.output.strip()
+
+    @contextlib.asynccontextmanager
+    async def client(self, token: str | None = None) -> AsyncGenerator[httpx.AsyncClient]:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30) as client:
+            yield client
+
+
+async def ended(client: httpx.AsyncClient, id: str) -> dict[str, object]:
+    """The command when it has ended."""
+    for _ in range(10):
+        answer = await client.get(f"/api/v1/commands/{id}", params={"wait": 5})
+        assert answer.status_code == 200, answer.text
+        if answer.json()["ended"]:
+            return dict(answer.json())
+    raise AssertionError(f"it did not end: {answer.text}")
+
+
+async def sse(client: httpx.AsyncClient, events: Iterable[str], **params: str) -> "Stream":
+    """Follow what happens; it is subscribed when this returns."""
+    stream = Stream(client, frozenset(events), params)
+    await stream.open()
+    return stream
+
+
+class Stream:
+    """A stream of server-sent events."""
+
+    def __init__(self, client: httpx.AsyncClient, events: frozenset[str], params: dict[str, str]) -> None:
+        self._client = client
+        self._events = events
+        self._params = params
+        self._stack = contextlib.AsyncExitStack()
+
+    async def open(self) -> None:
+        request = self._client.stream("GET", "/api/v1/live", params=self._params)
+        response = await self._stack.enter_async_context(request)
+        assert response.status_code == 200, await response.aread()
+        assert response.headers["content-type"].startswith("text/event-stream")
+        self._lines = response.aiter_lines()
+        assert (await self._event())[0] == "hello"
+
+    async def next(self) -> tuple[str, dict[str, object]]:
+        while (come := await self._event())[0] not in self._events:
+            pass
+        return come
+
+    async def ends(self) -> bool:
+        """Whether the stream comes to its end."""
+        async for _ in self._lines:
+            pass
+        return True
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def _event(self) -> tuple[str, dict[str, object]]:
+        kind = ""
+        async for line in self._lines:
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                return kind, dict(json.loads(line.removeprefix("data: ")))
+        raise AssertionError("the stream has ended")
+
+
+async def _moment() -> None:
+    looked = iter((False, True))
+    await until(lambda: next(looked))
