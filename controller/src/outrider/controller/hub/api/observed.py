@@ -62,7 +62,7 @@ class _Answer:
     @property
     def route(self) -> str:
         """The template of the path; `none` where there is no such route, or the gate refused it before."""
-        return str(self._scope.get("path_template") or "none")
+        return (self._scope["path_template"] if "path_template" in self._scope else "") or "none"
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
