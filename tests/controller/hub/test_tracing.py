@@ -1,5 +1,6 @@
 """One trace from a client's request through hub and broker to devices and back, each in a process of its own."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -147,11 +148,14 @@ async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Proce
     yield running
 
 
-async def post(hub: RunningHub, target: str, command: str, args: list[object], **headers: str) -> dict[str, Any]:
+async def post(
+    hub: RunningHub, target: str, command: str, args: list[object], *, ends: str = "done", **headers: str
+) -> dict[str, Any]:
     body = {"target": target, "command": command, "args": args, "wait": 20}
     async with hub.client() as client:
         answer = await client.post("/api/v1/commands", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
+        assert {outcome["status"] for outcome in answer.json()["outcomes"]} == {ends}, answer.text
         return dict(answer.json())
 
 
@@ -220,7 +224,7 @@ async def test_function_over_http_is_in_the_trace_of_its_request(hub: RunningHub
 
 
 async def test_command_for_several_devices_is_one_span_that_tells_how_many_failed(hub: RunningHub) -> None:
-    await post(hub, "@kitchen", "fail", [])
+    await post(hub, "@kitchen", "fail", [], ends="failed")
     spans = Spans(hub.folder / "spans.ndjson")
     await until(lambda: {"run fail", "send fail", "POST /api/v1/commands"} <= {span.name for span in spans.all()}, 10)
     (sent,) = [span for span in spans.all() if span.name == "send fail"]
@@ -233,8 +237,6 @@ async def test_command_for_several_devices_is_one_span_that_tells_how_many_faile
 
 
 async def test_requests_at_the_same_time_keep_their_traces_apart(hub: RunningHub) -> None:
-    import asyncio
-
     traces = [f"{number:032x}" for number in range(1, 11)]
     headers = [f"00-{trace}-b7ad6b7169203331-01" for trace in traces]
     await asyncio.gather(*(post(hub, "lamp-1", "set", [7], traceparent=each) for each in headers))

@@ -39,9 +39,9 @@ class Caller:
     """Asks as one device. It subscribes to nothing before the first call.
 
     :param device: this device's id, which is its name as a requester.
+    :param loop: the event loop that it lives in.
     :param state: the state that it has published last.
     :param clock: Unix seconds.
-    :ivar loop: the event loop that it lives in.
     """
 
     def __init__(
@@ -50,10 +50,11 @@ class Caller:
         topics: Topics,
         device: str,
         *,
+        loop: asyncio.AbstractEventLoop,
         state: bytes,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop
         self._device = device
         self._connection = connection
         self._invoker = Invoker(connection, topics=topics, requester=device, clock=clock, away=self._is_away)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import platform
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -86,7 +87,9 @@ class Endpoint:
         self._ended = asyncio.Event()
         self._keeps_status = False
         self._failure: LocalError | None = None
+        self._loop = asyncio.get_running_loop()
         self._caller: Caller | None = None
+        self._first_call = threading.Lock()
         self._lifecycle = Lifecycle(self._journal.status() or definition.initial, self._status_changed)
         registrations = dict(definition.commands)
         self._executor = Executor(
@@ -158,18 +161,20 @@ class Endpoint:
 
     @property
     def caller(self) -> Caller:
-        """The device as a requester; made when it is first needed, for most devices call nobody."""
-        if self._caller is None:
-            self._caller = Caller(
-                self._connection,
-                self.topics,
-                self._device.id,
-                state=self._presence.published,
-                clock=self._clock,
-            )
-            if self._connection.ended:
-                self._caller.close()
-        return self._caller
+        """The device as a requester; made when it is first needed, by any thread, for most devices call nobody."""
+        with self._first_call:
+            if self._caller is None:
+                self._caller = Caller(
+                    self._connection,
+                    self.topics,
+                    self._device.id,
+                    loop=self._loop,
+                    state=self._presence.published,
+                    clock=self._clock,
+                )
+                if self._connection.ended:
+                    self._caller.close()
+            return self._caller
 
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.
