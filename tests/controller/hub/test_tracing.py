@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.brokers import BrokerUnderTest
@@ -40,7 +42,7 @@ trace.set_tracer_provider(provider)
 tracer = trace.get_tracer("test")
 '''
 
-DEVICE = '''
+DEVICE = """
 import asyncio
 
 from spans import tracer
@@ -79,9 +81,10 @@ async def greeted(job: Job) -> str:
 @other.command
 def fail() -> None:
     raise ValueError("no bulb")
-'''
+"""
 
-CLIENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CALLER = "b7ad6b7169203331"
+"""The span of a client, which is in no process of ours."""
 
 
 @dataclass(frozen=True)
@@ -120,40 +123,56 @@ class Spans:
             )
         return [span for span in found if trace in (None, span.trace)]
 
-    async def chain(self, last: str, trace: str | None = None) -> list[Span]:
-        """The spans from the root of a trace to the one with the name `last`, once it and those above it are there."""
+    async def chain(self, trace: str, last: str) -> list[Span]:
+        """The spans of a trace from its root to the one with the name `last`, once these are there."""
 
         def found() -> list[Span]:
             spans = self.all(trace)
-            chain = [span for span in spans if span.name == last][-1:]
+            chain = [span for span in spans if span.name == last]
             known = {span.id: span for span in spans}
             while chain and chain[0].parent in known:
                 chain.insert(0, known[chain[0].parent or ""])
-            return chain if chain and (chain[0].parent is None or chain[0].parent in CLIENT) else []
+            return chain if chain and chain[0].parent == CALLER else []
 
         await until(found, 10)
         return found()
 
 
-@pytest_asyncio.fixture
-async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
-    (tmp_path / "spans.py").write_text(SPANS)
-    (tmp_path / "lamps.py").write_text(DEVICE)
-    running = RunningHub(broker, prefix, tmp_path, spawn, options=("--plugin", "spans"))
-    await running.start()
-    for device in ("lamp", "other"):
-        spawn(script("outrider-device"), "run", f"lamps:{device}", env=running.environment, cwd=tmp_path)
-    await running.until_status("lamp-1", "ready")
-    await running.until_status("lamp-2", "ready")
-    yield running
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def hub(broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
+    folder = tmp_path_factory.mktemp("traces")
+    (folder / "spans.py").write_text(SPANS)
+    (folder / "lamps.py").write_text(DEVICE)
+    processes = Processes(folder)
+    running = RunningHub(broker, "test-" + folder.name, folder, processes, options=("--plugin", "spans"))
+    try:
+        await running.start()
+        for device in ("lamp", "other"):
+            processes(script("outrider-device"), "run", f"lamps:{device}", env=running.environment, cwd=folder)
+        await running.until_status("lamp-1", "ready")
+        await running.until_status("lamp-2", "ready")
+        yield running
+    finally:
+        processes.close()
+
+
+@pytest.fixture
+def spans(hub: RunningHub) -> Spans:
+    return Spans(hub.folder / "spans.ndjson")
+
+
+@pytest.fixture
+def trace() -> str:
+    """The id of a trace that no other test has."""
+    return secrets.token_hex(16)
 
 
 async def post(
-    hub: RunningHub, target: str, command: str, args: list[object], *, ends: str = "done", **headers: str
+    hub: RunningHub, trace: str, target: str, command: str, *args: object, ends: str = "done"
 ) -> dict[str, Any]:
     body = {"target": target, "command": command, "args": args, "wait": 20}
     async with hub.client() as client:
-        answer = await client.post("/api/v1/commands", json=body, headers=headers)
+        answer = await client.post("/api/v1/commands", json=body, headers={"traceparent": f"00-{trace}-{CALLER}-01"})
         assert answer.status_code == 200, answer.text
         assert {outcome["status"] for outcome in answer.json()["outcomes"]} == {ends}, answer.text
         return dict(answer.json())
@@ -163,31 +182,20 @@ def names(chain: list[Span]) -> list[str]:
     return [span.name for span in chain]
 
 
-async def test_request_of_a_client_is_one_trace_to_the_last_device(hub: RunningHub) -> None:
-    body = await post(hub, "lamp-1", "dim", [40], traceparent=CLIENT)
-    assert body["outcomes"][0]["value"] == 40
-    chain = await Spans(hub.folder / "spans.ndjson").chain("setting", CLIENT.split("-")[1])
-    assert names(chain) == [
-        "POST /api/v1/commands",
-        "send dim",
-        "run dim",
-        "driving",
-        "send set",
-        "run set",
-        "setting",
+async def test_request_of_a_client_is_one_trace_to_the_last_device(hub: RunningHub, spans: Spans, trace: str) -> None:
+    body = await post(hub, trace, "lamp-1", "dim", 40)
+    chain = await spans.chain(trace, "setting")
+    assert [(span.name, span.kind) for span in chain] == [
+        ("POST /api/v1/commands", "SERVER"),
+        ("send dim", "PRODUCER"),
+        ("run dim", "CONSUMER"),
+        ("driving", "INTERNAL"),
+        ("send set", "PRODUCER"),
+        ("run set", "CONSUMER"),
+        ("setting", "INTERNAL"),
     ]
-    assert [span.kind for span in chain] == [
-        "SERVER",
-        "PRODUCER",
-        "CONSUMER",
-        "INTERNAL",
-        "PRODUCER",
-        "CONSUMER",
-        "INTERNAL",
-    ]
-    assert chain[0].parent == CLIENT.split("-")[2]
-    assert chain[0].attributes["http.response.status_code"] == 200
-    _, sent, run, _, called, *_ = chain
+    request, sent, run, _, called, *_ = chain
+    assert request.attributes["http.response.status_code"] == 200
     common = {
         "messaging.system": "mqtt",
         "messaging.message.id": body["id"],
@@ -202,55 +210,57 @@ async def test_request_of_a_client_is_one_trace_to_the_last_device(hub: RunningH
     assert called.attributes["outrider.requester"] == "lamp-1"
 
 
-async def test_plain_function_and_the_call_in_its_thread_stay_in_the_trace(hub: RunningHub) -> None:
-    await post(hub, "lamp-1", "relay", [40])
-    chain = await Spans(hub.folder / "spans.ndjson").chain("setting")
+async def test_plain_function_and_the_call_in_its_thread_stay_in_the_trace(
+    hub: RunningHub, spans: Spans, trace: str
+) -> None:
+    await post(hub, trace, "lamp-1", "relay", 40)
+    chain = await spans.chain(trace, "setting")
     assert names(chain)[1:] == ["send relay", "run relay", "relaying", "send set", "run set", "setting"]
-    assert len({span.trace for span in chain}) == 1
 
 
-async def test_call_of_the_hub_by_a_device_is_in_the_trace(hub: RunningHub) -> None:
-    await post(hub, "lamp-1", "greeted", [])
-    chain = await Spans(hub.folder / "spans.ndjson").chain("greeting")
+async def test_call_of_the_hub_by_a_device_is_in_the_trace(hub: RunningHub, spans: Spans, trace: str) -> None:
+    await post(hub, trace, "lamp-1", "greeted")
+    chain = await spans.chain(trace, "greeting")
     assert names(chain)[1:] == ["send greeted", "run greeted", "send greet", "run greet", "greeting"]
 
 
-async def test_function_over_http_is_in_the_trace_of_its_request(hub: RunningHub) -> None:
+async def test_function_over_http_is_in_the_trace_of_its_request(hub: RunningHub, spans: Spans, trace: str) -> None:
     async with hub.client() as client:
-        answer = await client.post("/api/v1/functions/greet", json=["lamp"])
+        headers = {"traceparent": f"00-{trace}-{CALLER}-01"}
+        answer = await client.post("/api/v1/functions/greet", json=["lamp"], headers=headers)
         assert answer.status_code == 200, answer.text
-    chain = await Spans(hub.folder / "spans.ndjson").chain("greeting")
+    chain = await spans.chain(trace, "greeting")
     assert names(chain) == ["POST /api/v1/functions/{name}", "run greet", "greeting"]
 
 
-async def test_command_for_several_devices_is_one_span_that_tells_how_many_failed(hub: RunningHub) -> None:
-    await post(hub, "@kitchen", "fail", [], ends="failed")
-    spans = Spans(hub.folder / "spans.ndjson")
-    await until(lambda: {"run fail", "send fail", "POST /api/v1/commands"} <= {span.name for span in spans.all()}, 10)
-    (sent,) = [span for span in spans.all() if span.name == "send fail"]
-    runs = [span for span in spans.all() if span.name == "run fail"]
+async def test_command_for_a_group_is_one_span_that_tells_how_many_failed(
+    hub: RunningHub, spans: Spans, trace: str
+) -> None:
+    await post(hub, trace, "@kitchen", "fail", ends="failed")
+    await until(lambda: len(spans.all(trace)) == 4, 10)
+    (sent,) = [span for span in spans.all(trace) if span.name == "send fail"]
+    runs = [span for span in spans.all(trace) if span.name == "run fail"]
     assert {span.attributes["outrider.device"] for span in runs} == {"lamp-1", "lamp-2"}
     assert {span.parent for span in runs} == {sent.id}
-    assert {span.status for span in (sent, *runs)} == {"ERROR"}
+    assert {(span.status, span.attributes["error.type"]) for span in (sent, *runs)} == {("ERROR", "error")}
     assert (sent.attributes["outrider.devices"], sent.attributes["outrider.done"]) == (2, 0)
     assert sent.attributes["messaging.destination.name"] == f"{hub.prefix}/groups/kitchen/cmd/hub"
 
 
-async def test_requests_at_the_same_time_keep_their_traces_apart(hub: RunningHub) -> None:
-    traces = [f"{number:032x}" for number in range(1, 11)]
-    headers = [f"00-{trace}-b7ad6b7169203331-01" for trace in traces]
-    await asyncio.gather(*(post(hub, "lamp-1", "set", [7], traceparent=each) for each in headers))
-    for trace in traces:
-        chain = await Spans(hub.folder / "spans.ndjson").chain("setting", trace)
+async def test_requests_at_the_same_time_keep_their_traces_apart(hub: RunningHub, spans: Spans) -> None:
+    traces = [secrets.token_hex(16) for _ in range(10)]
+    await asyncio.gather(*(post(hub, each, "lamp-1", "set", 7) for each in traces))
+    for each in traces:
+        chain = await spans.chain(each, "setting")
         assert names(chain) == ["POST /api/v1/commands", "send set", "run set", "setting"]
 
 
-async def test_what_is_asked_again_and_again_is_not_traced(hub: RunningHub) -> None:
+async def test_what_machines_ask_again_and_again_is_not_traced(hub: RunningHub, spans: Spans) -> None:
     async with hub.client() as client:
-        for path in ("/health", "/ready", "/metrics"):
-            assert (await client.get(path)).status_code == 200
-        await client.get("/api/v1/me", headers={"traceparent": "nonsense"})
-    (me,) = [span for span in Spans(hub.folder / "spans.ndjson").all() if span.name == "GET /api/v1/me"]
+        for path in ("/health", "/ready", "/metrics", "/api/v1/me"):
+            assert (await client.get(path, headers={"traceparent": "nonsense"})).status_code == 200
+    await until(lambda: "GET /api/v1/me" in names(spans.all()), 10)
+    (me,) = [span for span in spans.all() if span.name == "GET /api/v1/me"]
     assert me.parent is None
-    paths = {span.attributes.get("url.path") for span in Spans(hub.folder / "spans.ndjson").all()}
+    paths = {span.attributes.get("url.path") for span in spans.all()}
     assert paths.isdisjoint({"/health", "/ready", "/metrics"})
