@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from outrider.controller.broker import BrokerProcess
 from outrider.controller.hub.metrics import REMEMBERED, Metrics
 from outrider.controller.hub.records import CommandRecord, EventRecord, Record, ResultRecord
 from outrider.schema import Status
-from tests.brokers import BrokerUnderTest
+from tests.brokers import BrokerUnderTest, started
 from tests.controller.hub.running import RunningHub, sse
 from tests.peers import Connect, Peer
 from tests.processes import Processes
@@ -85,6 +86,7 @@ async def test_known_traffic_is_counted_exactly(
         assert (await client.get("/api/v1/devices/nobody")).status_code == 404
         assert (await client.get("/nowhere")).status_code == 404
         assert (await client.post("/api/v1/commands", content=b"{", headers={"Host": "elsewhere"})).status_code == 421
+        assert (await client.request("PROPFIND", "/api/v1/devices")).status_code == 405
         # What is no command, and a result that is said again.
         await peer.publish(f"{prefix}/devices/lamp-1/cmd/hub", b"{")
         body = {"id": "r1", "device": "lamp-1", "command": "ping", "status": "done", "value": 1}
@@ -117,6 +119,7 @@ async def test_known_traffic_is_counted_exactly(
     assert requests["POST", "/api/v1/commands", "200"] == 4
     assert requests["GET", "none", "404"] == 1
     assert requests["POST", "none", "421"] == 1
+    assert requests["other", "none", "405"] == 1
     assert requests["GET", "/api/v1/devices/{device}", "404"] >= 1
     assert now("outrider_http_request_duration_seconds_count", route="/api/v1/commands", method="POST") == 4
     (build,) = [dict(labels) for name, labels in now.values if name == "outrider_build_info"]
@@ -128,15 +131,27 @@ async def test_known_traffic_is_counted_exactly(
 QUEUES = ("writer", "live", "connection", "held_back")
 
 
-async def test_lost_broker_is_told_and_openmetrics_is_spoken(
+async def test_lost_broker_is_told(
+    restartable_broker: BrokerProcess, prefix: str, tmp_path: Path, spawn: Processes
+) -> None:
+    hub = RunningHub(started(restartable_broker), prefix, tmp_path, spawn)
+    await hub.start()
+    async with hub.client() as client:
+        assert (await scrape(client)).all("outrider_broker_up") == {("fleet",): 1, ("recorder",): 1}
+        await restartable_broker.stop()
+        await when(client, "outrider_broker_up", 0, connection="fleet")
+        await when(client, "outrider_broker_up", 0, connection="recorder")
+
+
+async def test_openmetrics_is_spoken_to_who_accepts_it(
     broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes
 ) -> None:
     hub = RunningHub(broker, prefix, tmp_path, spawn)
     await hub.start()
     async with hub.client() as client:
         answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-        assert answer.headers["content-type"].startswith("application/openmetrics-text")
-        assert answer.text.endswith("# EOF\n")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
 
 
 async def test_token_is_not_asked_for(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> None:
@@ -148,8 +163,8 @@ async def test_token_is_not_asked_for(broker: BrokerUnderTest, prefix: str, tmp_
         assert (await client.get("/metrics")).status_code == 200
 
 
-def command(id: str, issued: float | None = 100.0, **more: str) -> CommandRecord:
-    return CommandRecord(id=id, requester="hub", device="lamp-1", command="dim", issued=issued, received=101.0, **more)
+def command(id: str, issued: float | None = 100.0) -> CommandRecord:
+    return CommandRecord(id=id, requester="hub", device="lamp-1", command="dim", issued=issued, received=101.0)
 
 
 def result(id: str, received: float, status: Status = Status.DONE) -> ResultRecord:
@@ -192,9 +207,3 @@ def test_metrics_of_two_hubs_in_one_process_are_apart() -> None:
     event = EventRecord(id="1", device="lamp-1", name="initial", time=1.0, received=1.0)
     assert counted([event])("outrider_records_total", kind="event") == 1
     assert counted([event])("outrider_records_total", kind="event") == 1
-
-
-def test_method_of_a_client_s_own_making_is_other() -> None:
-    metrics = Metrics()
-    metrics.answered("none", "other", "404", None)
-    assert Scrape(metrics.text("")[0].decode()).all("outrider_http_requests_total") == {("other", "none", "404"): 1}

@@ -444,7 +444,7 @@ class Invoker:
             from_=self.requester,
             behalf=behalf,
             timeout=timeout,
-            trace=tracing.current() if span is None else span.traceparent,
+            trace=tracing.came() if span is None else span.traceparent,
         )
 
     def _payload(self, message: Command, good_for: float) -> tuple[bytes, float]:

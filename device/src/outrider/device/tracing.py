@@ -9,13 +9,13 @@ import re
 import sys
 from collections.abc import Collection, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from outrider.schema import Error, Result, Status
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Span, Tracer, TracerProvider
     from opentelemetry.util.types import AttributeValue
 
 FAULTLESS: Final = frozenset({Status.DONE, Status.CANCELLED})
@@ -35,6 +35,11 @@ def came_with(trace: str | None) -> None:
     _came.set(trace if trace is None or _TRACEPARENT.fullmatch(trace) else None)
 
 
+def came() -> str | None:
+    """The traceparent that came with the work of this task."""
+    return _came.get()
+
+
 def current() -> str | None:
     """The traceparent for what is asked now: of the span that is current, else what came with the work of this task."""
     if tracer() is not None:
@@ -49,12 +54,12 @@ def tracer() -> "Tracer | None":
     """Ours, where somebody has set a tracer provider."""
     if _tracers:
         return _tracers[0]
-    if "opentelemetry.trace" not in sys.modules:
+    module: Any = sys.modules.get("opentelemetry.trace")
+    # It is missing as long as another thread imports that. An import here would take 1 µs each time.
+    if not hasattr(module, "get_tracer_provider"):
         return None
-    from opentelemetry import trace
-
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, trace.ProxyTracerProvider):  # nobody has
+    provider: TracerProvider = module.get_tracer_provider()
+    if isinstance(provider, module.ProxyTracerProvider):  # nobody has
         return None
     _tracers.append(provider.get_tracer("outrider", importlib.metadata.version("outrider-device")))
     return _tracers[0]
