@@ -272,7 +272,7 @@ class Submissions:
                 _fail(asked, error)
             return
         for asked, submission in sent:
-            self._follow(submission)
+            asked.context.run(self._follow, submission)
             if not asked.answer.done():
                 asked.answer.set_result(submission)
 
