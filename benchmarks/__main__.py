@@ -9,7 +9,7 @@ from rich.console import Console
 
 from outrider.controller.broker import BrokerKind, BrokerNotInstalled, find_mosquitto, start_broker
 
-from . import events, ping, recorder, report
+from . import events, http, ping, recorder, report, store
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -28,6 +28,7 @@ async def measure(console: Console, rounds: int, share: float) -> list[report.Li
                 *await ping.measure(broker.address, rounds, share),
                 *await recorder.measure(broker.address, (rounds + 1) // 2, share),
                 *await events.measure(broker.address, rounds, share),
+                *await http.measure(broker.address, (rounds + 1) // 2, share),
             ]
             return lines if broker.kind is BrokerKind.MOSQUITTO else [replace(line, goal=None) for line in lines]
     except BrokerNotInstalled as error:
@@ -36,6 +37,7 @@ async def measure(console: Console, rounds: int, share: float) -> list[report.Li
             *(report.Line(load.name, ping.UNIT, goal=load.goal, why=why) for load in ping.LOADS),
             report.Line(recorder.NAME, recorder.UNIT, goal=recorder.GOAL, why=why),
             *(report.Line(load.name, events.UNIT, why=why) for load in events.LOADS),
+            report.Line(http.NAME, http.UNIT, goal=http.GOAL, why=why),
         ]
 
 
@@ -51,8 +53,11 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     lines = asyncio.run(measure(console, options.rounds, options.share))
+    lines += store.measure(console, (options.rounds + 1) // 2, options.share)
     report.write(options.results, lines)
-    console.print(report.table(lines, "Ours beside bare paho-mqtt (MQTT 5, QoS 1), medians"))
+    console.print(
+        report.table(lines, "Ours beside bare paho-mqtt (MQTT 5, QoS 1), executemany, few events, bare HTTP; medians")
+    )
     console.print(f"Written to {options.results}")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import events, ping, recorder
+from benchmarks import events, http, ping, recorder, store
 from benchmarks.children import ChildFailed, answering, figure
 from benchmarks.report import Line, table, write
 from outrider.controller.broker import find_mosquitto
@@ -68,6 +68,7 @@ async def test_short_run_measures_every_line_and_exits_0(spawn: Processes, tmp_p
     bench = spawn.python("-m", "benchmarks", *options, cwd=ROOT)
     assert await bench.wait(50) == 0, str(bench)
     lines = json.loads(results.read_text())
-    names = [*(load.name for load in ping.LOADS), recorder.NAME, *(load.name for load in events.LOADS)]
-    assert [line["name"] for line in lines] == names
+    loads = (*ping.LOADS, *events.LOADS)
+    names = {*(load.name for load in loads), recorder.NAME, http.NAME, *store.NAMES}
+    assert {line["name"] for line in lines} == names
     assert all(line.keys() == KEYS and line["value"] > 0 and line["peer"] > 0 for line in lines), str(bench)

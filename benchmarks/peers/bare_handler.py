@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -97,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

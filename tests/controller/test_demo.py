@@ -153,7 +153,7 @@ async def test_broker_of_no_known_kind_is_a_usage_error(demo: Demo) -> None:
 async def test_demo_in_a_terminal_leaves_the_fleet_until_ctrl_c(demo: Demo) -> None:
     async with open_terminal(script("outrider"), "demo", env=demo.environment, lines=100) as terminal:
         await terminal.wait_for(r"^lamp-2 +[━╸╺ ]+ \d+%  \d", 60)
-        await terminal.wait_for("^Ctrl-C ends the devices and the broker.$", 60)
+        await terminal.wait_for("^Ctrl-C ends the devices, the hub and the broker.$", 60)
         address = (await terminal.wait_for(r"^  export OUTRIDER_BROKER=(\S+)$"))[1]
         async with Fleet(address) as fleet:
             assert [state.status for state in fleet.devices()] == ["ready"] * 3

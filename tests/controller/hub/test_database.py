@@ -1,4 +1,5 @@
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from outrider.controller.hub import database
+from outrider.controller.hub import database, migrations
 from outrider.controller.hub.database import Database
 from outrider.controller.hub.records import EventQuery
 from outrider.controller.hub.store import Store, StoreUnavailable, StoreUnusable
@@ -54,6 +55,62 @@ def test_database_of_a_newer_version_is_refused_and_left_alone(url: str) -> None
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM hub_version").scalar_one() == "9999"
     engine.dispose()
+
+
+NEXT = '''
+"""A column more."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("events", sa.Column("room", sa.Text(), nullable=False, server_default="none"))
+    op.execute("UPDATE events SET room = name")
+    {then}
+'''
+
+
+def newer(folder: Path, then: str = "") -> str:
+    """The migrations of an outrider that has one more."""
+    shutil.copytree(Path(migrations.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "0002_next.py").write_text(NEXT.format(then=then))
+    return str(folder)
+
+
+def test_database_of_an_older_version_is_brought_up_to_date_with_its_rows(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(url) as store:
+        store.write([event("initial"), event("ack")])
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", newer(tmp_path / "newer"))
+        with pytest.raises(StoreUnusable, match="of an older outrider: start the hub on it once"):
+            Store.open(url, read_only=True)
+        Store.open(url).close()
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        rooms = connection.exec_driver_sql("SELECT room FROM events ORDER BY seq").scalars().all()
+    engine.dispose()
+    assert rooms == ["initial", "ack"]
+    with pytest.raises(StoreUnusable, match=r"made by a newer outrider \(schema 0002, this is 0001\)"):
+        Store.open(url)
+
+
+def test_upgrade_that_fails_leaves_the_database_as_it_was(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(url) as store:
+        store.write([event()])
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", newer(tmp_path / "newer", 'op.execute("DROP TABLE missing")'))
+        with pytest.raises(StoreUnusable, match="missing"):
+            Store.open(url)
+    with Store.open(url) as store:
+        assert len(store.events(EventQuery()).items) == 1
 
 
 def test_database_of_another_program_is_refused_and_left_alone(url: str) -> None:

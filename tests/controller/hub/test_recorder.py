@@ -20,13 +20,14 @@ from outrider.controller.hub.live import Live
 from outrider.controller.hub.recorder import Recorder
 from outrider.controller.hub.records import CommandQuery, EventQuery, EventRecord, Record, ResultQuery
 from outrider.controller.hub.store import Store, StoreUnavailable
+from outrider.controller.hub.transcript import Transcript
 from outrider.controller.hub.writer import Writer
-from outrider.device import Address, Device
+from outrider.device import Address, Device, Message
 from outrider.schema import Topics
 from tests.brokers import BrokerUnderTest
 from tests.controller.hub.postgresql import running
 from tests.device.mosquitto import mosquitto
-from tests.device.scripted import without_mqtt_5
+from tests.device.scripted import Kind, Wire, encoded, scripted, without_mqtt_5
 from tests.peers import Connect, Peer
 from tests.processes import Processes, Spawned, until
 
@@ -229,6 +230,75 @@ async def test_clean_stop_writes_all_out(
         await peer.publish(f"{prefix}/devices/lamp-1/event/tick", event(500))
         await until(lambda: writer.written == 501 - received, LIMIT)
         assert writer.repeats == 0  # what was written had been acknowledged
+
+
+async def test_what_comes_after_the_writer_has_ended_stays_at_the_broker(
+    address: Address, broker: BrokerUnderTest, prefix: str, tmp_path: Path, connect: Connect
+) -> None:
+    peer = await connect(Peer(broker.address))
+    file = tmp_path / "hub.sqlite"
+    with Store.open(f"sqlite:///{file}") as store:
+        async with Writer(store) as writer:
+            recorder = Recorder(address, Topics(prefix), writer, name=f"hub-{prefix}")
+            await recorder.__aenter__()
+            async with asyncio.timeout(LIMIT):
+                await recorder.wait_subscribed()
+        await peer.publish(f"{prefix}/devices/lamp-1/event/tick", event(1))
+        await until(lambda: recorder.received, LIMIT)
+        await recorder.__aexit__(None, None, None)
+        assert writer.written == 0
+    async with recording(address, prefix, file) as (_, _, writer):
+        await until(lambda: writer.written == 1, LIMIT)
+
+
+async def test_message_that_nobody_thought_of_takes_nothing_along(
+    broker: BrokerUnderTest,
+    prefix: str,
+    tmp_path: Path,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    record = Transcript.record
+
+    def fail(self: Transcript, message: Message, received: float) -> Record | None:
+        if b"e13" in message.payload:
+            raise ZeroDivisionError("thirteen")
+        return record(self, message, received)
+
+    monkeypatch.setattr(Transcript, "record", fail)
+    peer = await connect(Peer(broker.address))
+    async with recording(Address.parse(broker.address), prefix, tmp_path / "hub.sqlite") as (_, recorder, writer):
+        for number in range(20):
+            peer.send(f"{prefix}/devices/lamp-1/event/tick", event(number))
+        await until(lambda: writer.written == 19, LIMIT)
+        assert recorder.dropped == {"internal": 1}
+    assert "thirteen" in caplog.text
+
+
+async def test_filter_that_the_broker_refuses_is_named_and_the_others_are_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse_commands(wire: Wire) -> None:
+        await wire.accept()
+        for _ in range(6):
+            packet = await wire.expect(Kind.SUBSCRIBE)
+            if b"/cmd/#" in packet.body:
+                wire.send(encoded(Kind.SUBACK, packet.body[:2] + b"\0\x87"))
+            else:
+                wire.granted(packet)
+        wire.send(wire.publish(b"devices/lamp-1/event/tick", json.dumps(event(1)).encode()))
+        await wire.expect(Kind.PUBACK)
+        await wire.read()
+
+    async with (
+        scripted(refuse_commands) as port,
+        recording(Address("127.0.0.1", port), "", tmp_path / "hub.sqlite") as (_, recorder, writer),
+    ):
+        await until(lambda: writer.written == 1, LIMIT)
+        assert recorder.deaf == ["devices/+/cmd/#", "groups/+/cmd/#"]
+        assert recorder.connected
+    assert "devices/+/cmd/# (Not authorized)" in caplog.text
 
 
 async def test_restarted_broker_is_listened_to_again(

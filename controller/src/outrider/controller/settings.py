@@ -20,11 +20,12 @@ class InvalidSettings(LocalError):
 
 
 class Settings(NamedTuple):
-    """`requester` is None where nothing names one; then it is user-host."""
+    """`requester` is None where nothing names one; then it is user-host. `hub` is None where no hub is to be asked."""
 
     broker: str
     prefix: str
     requester: str | None
+    hub: str | None = None
 
 
 def config_path() -> Path:
@@ -32,11 +33,14 @@ def config_path() -> Path:
     return user_config_path("outrider") / "config.toml"
 
 
-def load(*, broker: str | None = None, prefix: str | None = None, requester: str | None = None) -> Settings:
-    """What an option says, else OUTRIDER_BROKER, OUTRIDER_PREFIX, OUTRIDER_NAME, else the configuration file.
+def load(
+    *, broker: str | None = None, prefix: str | None = None, requester: str | None = None, hub: str | None = None
+) -> Settings:
+    """What an option says, else OUTRIDER_BROKER, OUTRIDER_PREFIX, OUTRIDER_NAME, OUTRIDER_HUB, else the file.
 
     With broker credentials the requester is the broker's user name, whatever the environment says: an access control
-    list holds every user to their own. The file is TOML with the keys `broker`, `prefix` and `name`, all optional.
+    list holds every user to their own. The file is TOML with the keys `broker`, `prefix`, `name` and `hub`, all
+    optional.
 
     :raises InvalidSettings: the file is there and cannot be read.
     :raises InvalidAddress: the broker's URL cannot be used; it says where that stands, if it is not the option's.
@@ -51,6 +55,7 @@ def load(*, broker: str | None = None, prefix: str | None = None, requester: str
         broker,
         prefix if prefix is not None else os.environ.get("OUTRIDER_PREFIX", file.get("prefix", "")),
         requester or (to_name(user) if user else os.environ.get("OUTRIDER_NAME") or file.get("name")),
+        hub or os.environ.get("OUTRIDER_HUB") or file.get("hub"),
     )
 
 
@@ -89,6 +94,6 @@ def _file(path: Path) -> dict[str, str]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"the configuration file {path} is not TOML: {error}") from error
     for key, value in content.items():
-        if key not in ("broker", "prefix", "name") or not isinstance(value, str):
-            raise InvalidSettings(f'{path}: {key} = {value!r}: write broker, prefix or name = "…"')
+        if key not in ("broker", "prefix", "name", "hub") or not isinstance(value, str):
+            raise InvalidSettings(f'{path}: {key} = {value!r}: write broker, prefix, name or hub = "…"')
     return content

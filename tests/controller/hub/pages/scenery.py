@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from outrider.device import Device, Job
 
-MARKUP = "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1</script>"
+MARKUP = '<img src=x onerror="window.harmed=1"><script>window.harmed=1</script>'
 """What must stay text wherever it is shown."""
 
 
@@ -21,7 +21,9 @@ def lamp(id: str, room: str) -> Device:
     device = Device(id, groups=["lamps"], tags={"room": room, "fw": "2.1"}, initial="ready")
 
     @device.command(idempotent=True)
-    def dim(level: Annotated[int, Meta(ge=0, le=100, description="Brightness in percent.")], smooth: bool = False) -> int:
+    def dim(
+        level: Annotated[int, Meta(ge=0, le=100, description="Brightness in percent.")], smooth: bool = False
+    ) -> int:
         """Set the brightness in percent and return it."""
         return -level if smooth else level
 
@@ -33,7 +35,7 @@ def lamp(id: str, room: str) -> Device:
         """
         async for number in job.track(range(rounds)):
             job.print(f"round {number} begins")
-            while not (Path(folder) / f"round-{number}").exists():
+            while not (Path(folder) / f"round-{number}").exists():  # noqa: ASYNC110  # no event tells of it
                 await asyncio.sleep(0.01)
         return f"{rounds} rounds"
 
@@ -41,8 +43,8 @@ def lamp(id: str, room: str) -> Device:
     def paint(
         mode: Literal["flat", "glossy"],
         points: list[Point],
+        weights: dict[str, int],
         name: Annotated[str, Meta(max_length=8)] = "",
-        weights: dict[str, int] = {},
         origin: Point | None = None,
         ratio: float | None = None,
     ) -> str:

@@ -46,9 +46,9 @@ async def test_command_is_filled_in_sent_and_answered(page: Page, stage: Stage) 
     await details.get_by_role("button", name="Run dim").click()
     await expect(details.get_by_label("Value of dim")).to_have_text("-40")
     await expect(details.locator(".followed .status")).to_have_text("done")
-    await expect(page.get_by_role("table", name="History of lamp-1").get_by_role("row", name="dim").first).to_contain_text(
-        "level=40"
-    )
+    await expect(
+        page.get_by_role("table", name="History of lamp-1").get_by_role("row", name="dim").first
+    ).to_contain_text("level=40")
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ async def test_events_are_drawn_summed_up_and_listed_as_they_come(page: Page, st
     await expect(page.get_by_role("list", name="Lines").get_by_role("listitem")).to_have_count(2)
     await tell(stage, "opened", {"key": "door", "subject": "s-2", "data": {"by": MARKUP}})
     await expect(sums.get_by_role("row", name="door").get_by_role("cell").nth(1)).to_have_text("2")
-    await expect(page.get_by_role("img", name="opened per second")).to_have_accessible_name(
-        "opened per second, the last 10 minutes: 3 events"
+    await expect(page.get_by_role("img", name="opened per 10 seconds")).to_have_accessible_name(
+        "opened per 10 seconds, the last 10 minutes: 3 events"
     )
     await expect(page.get_by_role("table", name="Events").get_by_role("row").nth(1)).to_contain_text(MARKUP[:10])
     await tell(stage, "closed", {"subject": "s-1"})
@@ -57,7 +57,7 @@ async def test_audit_log_has_every_command_whoever_sent_it(page: Page, stage: St
     await page.goto(f"{stage.url}#/audit")
     table = page.get_by_role("table", name="Commands")
     async with stage.fleet() as fleet:
-        await fleet.call("lamp-1", "dim", 33)
+        await fleet.call("lamp-1", "dim", level=33)
         row = table.locator("tbody tr", has_text="somebody").first
         await expect(row).to_contain_text("dim")
         await expect(row).to_contain_text("33")
@@ -68,5 +68,5 @@ async def test_audit_log_has_every_command_whoever_sent_it(page: Page, stage: St
     await expect(page.get_by_text("No such command.")).to_be_visible()
     await page.get_by_label("Requester").fill("somebody")
     await expect(table.locator("tbody tr", has_text="level=34").first).to_be_visible()
-    await table.locator("tbody tr", has_text="33").first.get_by_role("link", name="dim").click()
+    await table.locator("tbody tr", has_text="level=33").first.get_by_role("link", name="dim").click()
     await expect(page.get_by_role("row", name="lamp-1")).to_contain_text("33")

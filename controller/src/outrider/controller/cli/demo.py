@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,7 @@ from outrider.controller import Fleet, guard
 from outrider.controller.broker import BrokerKind, BrokerProcess, start_broker
 from outrider.schema import LocalError, OutriderError
 
+from .hub import has_hub
 from .terminal import messages_console, results_console
 
 STEP_LIMIT: Final = 30.0
@@ -45,6 +47,9 @@ DEVICES: Final = {
     "lamp-2": "outrider-device run --id lamp-2 --group kitchen --tag room=kitchen",
     "lamp-3": "outrider-device run --id lamp-3 --tag room=hall",
 }
+
+
+HUB: Final = "outrider hub --http 127.0.0.1:0"
 
 
 class DemoFailed(LocalError):
@@ -119,8 +124,13 @@ async def _play(
 
 async def _show(stage: "_Stage") -> None:
     broker = stage.broker
+    hub = has_hub()
     stage.say(f"A broker, as `outrider broker` starts it: {broker.kind}, on {broker.host} port {broker.ports['5']}.")
     stage.type(f"export OUTRIDER_BROKER={broker.address}")
+
+    if hub:
+        stage.say("A hub: it remembers all that follows, answers over HTTP, and shows the fleet in a browser.")
+        await stage.start_hub()
 
     stage.say("Three devices, each a process of its own. They begin unready.")
     await stage.start_devices(*DEVICES)
@@ -187,6 +197,8 @@ class _Stage:
         }
         self._guards: dict[str, asyncio.subprocess.Process] = {}
         self._pids: dict[str, int] = {}
+        self._hub: asyncio.subprocess.Process | None = None
+        self.hub_url = ""
 
     def say(self, words: str) -> None:
         self._output.print()
@@ -248,6 +260,29 @@ class _Stage:
             self._pids[device] = int(await started.readline())
             await self._until_status(device, "unready", "ready")
 
+    async def start_hub(self) -> None:
+        """Show and run the hub, and wait until it says where it is."""
+        self.type(f"{HUB} &")
+        log = self._logs / "hub.log"
+        with log.open("wb") as file:
+            self._hub = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", guard.__file__),
+                *_program(HUB),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=file,
+                env=self._environment,
+                start_new_session=True,
+            )
+        with _limit("the hub did not start"):
+            async with asyncio.timeout(STEP_LIMIT):
+                while (found := re.search(r"http://\S+", log.read_text(errors="replace"))) is None:
+                    if self._hub.returncode is not None:
+                        raise DemoFailed(f"the hub ended; it said:\n{log.read_text(errors='replace').strip()}")
+                    await asyncio.sleep(POLL)
+        self.hub_url = found[0]
+        self._output.print(Text(f"# The hub is at {self.hub_url}", style="cyan"))
+
     async def ended(self, device: str, status: str, *, exit_code: int) -> None:
         """Wait for the end of a device's process and for the state that tells of it."""
         ended = self._guards[device]
@@ -264,15 +299,17 @@ class _Stage:
                     await asyncio.sleep(POLL)
 
     async def end_devices(self) -> None:
-        """End all devices, as SIGTERM does; returns when they are gone."""
-        for process in self._guards.values():
+        """End all devices and the hub, as SIGTERM does; returns when they are gone."""
+        processes = [*self._guards.values(), *([] if self._hub is None else [self._hub])]
+        for process in processes:
             assert process.stdin is not None
             process.stdin.close()
-        await asyncio.gather(*(process.wait() for process in self._guards.values()))
+        await asyncio.gather(*(process.wait() for process in processes))
 
     def next_lines(self) -> Text:
         """What the user may try, each line ready to be copied."""
-        lines = ["", "The fleet is yours. In another terminal:", ""]
+        lines = ["", *([f"In a browser: {self.hub_url}", ""] if self.hub_url else [])]
+        lines += ["The fleet is yours. In another terminal:", ""]
         if shutil.which("outrider") is None:
             lines.append(f"  export PATH={Path(sys.executable).parent}:$PATH")
         lines += [
@@ -292,7 +329,7 @@ class _Stage:
                 f"  mosquitto_sub {where} -v -t devices/lamp-1/state -t 'devices/lamp-1/result/#'",
                 f"""  mosquitto_pub {where} -q 1 -t devices/lamp-1/cmd -m '{{"command": "ping"}}'""",
             ]
-        return Text("\n".join((*lines, "", "Ctrl-C ends the devices and the broker.")))
+        return Text("\n".join((*lines, "", "Ctrl-C ends the devices, the hub and the broker.")))
 
     def _log(self, device: str) -> Path:
         return self._logs / f"{device}.log"

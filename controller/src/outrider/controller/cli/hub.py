@@ -29,12 +29,15 @@ from outrider.device import Address
 from outrider.schema import LocalError, to_name
 
 from .broker import until_ended_or_deaf
+from .moments import moment
 from .options import BrokerOption, PrefixOption, seconds
 from .output import messages_console, results_console
 
 if TYPE_CHECKING:
     from outrider.controller.hub.hub import Settings as HubSettings
     from outrider.controller.hub.store import Store
+
+LIBRARIES: Final = ("litestar", "uvicorn", "httptools", "sqlalchemy", "alembic")
 
 DEFAULT_HTTP: Final = "127.0.0.1:8420"
 
@@ -240,11 +243,11 @@ async def _watch(process: BrokerProcess, asked_to_end: asyncio.Event) -> None:
 def export(
     since: Annotated[
         float | None,
-        typer.Option(metavar="TIME", parser=lambda text: _moment(text), help="From then on.", show_default=False),
+        typer.Option(metavar="TIME", parser=moment, help="From then on.", show_default=False),
     ] = None,
     until: Annotated[
         float | None,
-        typer.Option(metavar="TIME", parser=lambda text: _moment(text), help="Before then.", show_default=False),
+        typer.Option(metavar="TIME", parser=moment, help="Before then.", show_default=False),
     ] = None,
     format: Annotated[Format, typer.Option(help="How to write it.")] = Format.NDJSON,
     kind: Annotated[
@@ -354,15 +357,21 @@ def _store(database: str | None) -> "Store":
         return Store.open(url, beside=True)
 
 
+def has_hub() -> bool:
+    """Whether the hub's libraries are installed."""
+    return not _missing()
+
+
+def _missing() -> list[str]:
+    return [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+
+
 def _require() -> None:
     """Say what is missing, before an import fails.
 
     :raises HubNotInstalled: the extra is not installed.
     """
-    missing = [
-        name for name in ("litestar", "uvicorn", "sqlalchemy", "alembic") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
+    if missing := _missing():
         raise HubNotInstalled(f"the hub needs {', '.join(missing)}: pip install 'outrider-controller[hub]'")
 
 
@@ -391,22 +400,6 @@ def _size(text: str) -> int:
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size: write 500M or 10G")
     return int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
-
-
-def _moment(text: str) -> float:
-    """Unix seconds of a time as people write it."""
-    with contextlib.suppress(typer.BadParameter):
-        ago = text.strip()
-        if re.fullmatch(r".*[a-z]", ago):
-            return time.time() - seconds(ago)
-    if re.fullmatch(r"\d{6,11}(\.\d+)?", text):
-        return float(text)
-    try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no time: write 2026-11-25, 2026-11-25T14:30, Unix seconds, or 2h for two hours ago"
-        ) from None
 
 
 def _day(moment: float) -> str:

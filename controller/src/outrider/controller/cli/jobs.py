@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from outrider.controller import Fleet
+from outrider.controller.results import Jobs
 from outrider.controller.results import jobs as jobs_on
 
 from .exits import NOT_DONE, run
@@ -21,6 +22,8 @@ from .findings import (
     say_away,
     say_untold,
 )
+from .hubs import HubOption, hub_named
+from .hubs import jobs_on as jobs_of_hub
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet
 from .output import json_text, results_console
 from .sending import Form
@@ -32,22 +35,34 @@ def jobs(
     ndjson: Annotated[
         bool, typer.Option("--ndjson", help="Print each job as a line of JSON, and nothing else.")
     ] = False,
+    hub: HubOption = None,
     broker: BrokerOption = None,
     prefix: PrefixOption = None,
     name: NameOption = None,
 ) -> None:
     """List the jobs that run on the devices now, of all requesters, oldest first.
 
+    With a hub (--hub, OUTRIDER_HUB, or `hub` in the configuration file) it is asked; it shows your own only, unless
+    your token has the scope audit.
+
     Exit codes: 0 all that are there have told, 1 some have not, 2 usage, 3 broker unreachable.
     """
     form = form_of(json=json, ndjson=ndjson)
-    if not run(_jobs(open_fleet(broker, prefix, name, on_disconnect=disconnected), target, form)):
+    if (url := hub_named(hub)) is not None:
+        if not _print(jobs_of_hub(url, target), form):
+            raise typer.Exit(NOT_DONE)
+    elif not run(_jobs(open_fleet(broker, prefix, name, on_disconnect=disconnected), target, form)):
         raise typer.Exit(NOT_DONE)
 
 
 async def _jobs(fleet: Fleet, target: str | None, form: Form) -> bool:
     async with fleet:
         found = await jobs_on(fleet, target)
+    return _print(found, form)
+
+
+def _print(found: Jobs, form: Form) -> bool:
+    """Print jobs; whether all that are there have told."""
     lines = [plain_job(each) for each in found.running]
     match form:
         case Form.NDJSON:

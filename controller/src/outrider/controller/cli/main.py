@@ -19,6 +19,7 @@ from .broker import broker
 from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
+from .events import events
 from .exits import USAGE, exit_code
 from .faults import faults
 from .forget import forget
@@ -63,6 +64,7 @@ app.command(cls=SendCommand, context_settings={"ignore_unknown_options": True, "
 app.command()(results)
 app.command()(jobs)
 app.command()(cancel)
+app.command()(events)
 app.command()(watch)
 app.command()(repl)
 app.add_typer(hub)

@@ -1,14 +1,15 @@
 """`outrider results`: what became of commands that were sent before."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from outrider.controller import Fleet
 from outrider.controller.accounting import outcomes_of
-from outrider.controller.durable import DurableOutbox, OutboxUnusable, default_path
-from outrider.controller.results import check_id, last_results, results_of
+from outrider.controller.durable import Brief, DurableOutbox, OutboxUnusable, default_path
+from outrider.controller.results import Findings, Standing, check_id, last_results, results_of
 
 from .exits import NOT_DONE, run
 from .findings import (
@@ -30,9 +31,13 @@ from .findings import (
     say_untold,
     waiting,
 )
+from .hubs import HubOption, findings_of, hub_named
+from .hubs import last_results as last_of_hub
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
 from .output import json_text, plain_result, results_console
 from .sending import Form
+
+NONE_RECORDED: Final = "the hub has recorded no result for you; everybody's: --everyone"
 
 
 def results(
@@ -68,11 +73,15 @@ def results(
     ndjson: Annotated[
         bool, typer.Option("--ndjson", help="Print each result as a line of JSON, and nothing else.")
     ] = False,
+    hub: HubOption = None,
     broker: BrokerOption = None,
     prefix: PrefixOption = None,
     name: NameOption = None,
 ) -> None:
     """Show what became of a command that was sent before, from any process; without ID the last results.
+
+    With a hub (--hub, OUTRIDER_HUB, or `hub` in the configuration file) it is asked: it knows what was sent through it,
+    and remembers all results.
 
     The last result that each device gave you stands on the broker. Earlier ones the devices are asked for.
 
@@ -92,6 +101,12 @@ def results(
         raise typer.BadParameter("--wait waits for one command: give its ID as well")
     if id is not None and everyone:
         raise typer.BadParameter("--everyone goes without an ID; results of another requester: --as NAME")
+    if (url := hub_named(hub)) is not None:
+        if id is None:
+            _print_last(last_of_hub(url, target, everyone=everyone), [], form, everyone=everyone, none=NONE_RECORDED)
+        elif not _print_findings(findings_of(url, check_id(id), target, wait), form):
+            raise typer.Exit(NOT_DONE)
+        return
     fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected, outbox=_outbox())
     if id is None:
         run(_last(fleet, target, form, everyone=everyone))
@@ -116,6 +131,13 @@ async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool)
     async with fleet:
         found = await last_results(fleet, target, everyone=everyone)
         unfinished = [] if fleet.outbox is None else fleet.outbox.unfinished()
+    none = "no result stands on the broker" if everyone else no_result_words(fleet.requester)
+    _print_last(found, unfinished, form, everyone=everyone, none=none)
+
+
+def _print_last(
+    found: Sequence[Standing], unfinished: Sequence[Brief], form: Form, *, everyone: bool, none: str
+) -> None:
     lines = [{**({"requester": each.requester} if everyone else {}), **plain_result(each.result)} for each in found]
     match form:
         case Form.NDJSON:
@@ -126,7 +148,7 @@ async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool)
         case _ if found:
             results_console().print(results_table(found, everyone=everyone))
         case _:
-            say("no result stands on the broker" if everyone else no_result_words(fleet.requester))
+            say(none)
     if form is Form.TEXT:
         say_unfinished(unfinished)
 
@@ -143,6 +165,19 @@ async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float
                 findings = await results_of(fleet, id, target, wait=wait, heard=heard)
         elif findings is None:
             findings = await results_of(fleet, id, target)
+    done = _print_findings(findings, form, durable=durable)
+    if not findings.outcomes and id in fleet.roster.states:
+        raise NothingKnown(f"{id} is a device, no command; its last result: outrider results --target {id}")
+    if not findings.outcomes:
+        raise nothing_known(findings, fleet.requester)
+    return done
+
+
+def _print_findings(findings: Findings, form: Form, *, durable: bool = True) -> bool:
+    """Print what is known of a command; whether it is done.
+
+    :param durable: what has not ended will be known here later.
+    """
     match form:
         case Form.NDJSON:
             print_lines(plain_outcome(findings, device) for device in findings.outcomes)
@@ -152,10 +187,6 @@ async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float
             print_outcomes(findings)
     say_untold(findings.untold)
     say_away(findings.away)
-    if not findings.outcomes and id in fleet.roster.states:
-        raise NothingKnown(f"{id} is a device, no command; its last result: outrider results --target {id}")
-    if not findings.outcomes:
-        raise nothing_known(findings, fleet.requester)
-    if form is Form.TEXT and (findings.running or (durable and not findings.ended)):
-        say(f"to wait for it: outrider results {id} --wait 5m; to cancel it: outrider cancel {id}")
+    if form is Form.TEXT and findings.outcomes and (findings.running or (durable and not findings.ended)):
+        say(f"to wait for it: outrider results {findings.id} --wait 5m; to cancel it: outrider cancel {findings.id}")
     return findings.done

@@ -15,12 +15,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, TimeoutError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from outrider.schema import LocalError
 
-from .tables import counter, metadata
+from .tables import metadata
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another process to let go of the database."""
@@ -29,6 +29,7 @@ CONNECT: Final = 5
 """Seconds to wait for a PostgreSQL server that does not answer."""
 
 VERSION_TABLE: Final = "hub_version"
+MIGRATIONS: Final = "outrider.controller.hub:migrations"
 
 _MIGRATING: Final = 0x4F757472
 """PostgreSQL's advisory lock of who brings a database up to date."""
@@ -171,7 +172,7 @@ class Database:
 
     def _bring_up_to_date(self, connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", "outrider.controller.hub:migrations")
+        config.set_main_option("script_location", MIGRATIONS)
         config.attributes["connection"] = connection
         scripts = ScriptDirectory.from_config(config)
         head = scripts.get_current_head()
@@ -191,13 +192,13 @@ class Database:
                 f"{self._what()} is {'of an older outrider' if found else 'empty'}: start the hub on it once"
             )
         command.upgrade(config, "head")
-        if found is None:
-            connection.execute(counter.insert().values(one=1, last=0))
 
     @contextlib.contextmanager
     def _in_words(self, verb: str) -> Generator[None]:
         try:
             yield
+        except DataError:  # the fault is in what was given, and waiting would not mend it
+            raise
         except (DBAPIError, TimeoutError) as error:
             raise StoreUnavailable(
                 f"{self._what()} cannot be {verb}: {_words(error)}. {self._advice(error)}"

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from outrider.device import Address, Connection, Message, Subscription
-from outrider.schema import ANY, BrokerUnreachable, InvalidMessage, SubscribeRefused, Topics
+from outrider.schema import ANY, BrokerUnreachable, Code, InvalidMessage, LocalError, SubscribeRefused, Topics
 
 from .records import Record
 from .transcript import MAX_RESULT, Transcript
@@ -35,7 +35,8 @@ class Recorder:
 
     A message is acknowledged when its records are in the database, so a recorder that is killed gets it again. The
     session outlives it under its `name`, which therefore must be its own: what is said meanwhile waits at the broker.
-    It does not wait for the broker: it connects, and connects again, as long as the context lasts.
+    It does not wait for the broker: it connects, and connects again, as long as the context lasts. Leave it before the
+    writer's: what came then is still written and acknowledged.
 
     Memory is bounded. While the database is away the broker sends no more than `receive_maximum` messages. Should it
     send these again over another connection, and the writer have no room, they are left unacknowledged and fetched
@@ -136,14 +137,20 @@ class Recorder:
             try:
                 record = make(message, now)
             except InvalidMessage as error:
-                self._drop(message, error)
+                self._drop(message, error.code, error)
+                continue
+            except Exception as error:  # what nobody thought of must not take along all that came with it
+                self._drop(message, Code.INTERNAL, error)
                 continue
             if record is not None:
                 records.append(record)
         self.received += len(messages)
         if not records:
             return None
-        self._last = self._writer.put(records)
+        try:
+            self._last = self._writer.put(records)
+        except LocalError:  # it has no room, or has ended before this
+            return self._leave()
         return self._last
 
     def _leave(self) -> asyncio.Future[None]:
@@ -160,7 +167,8 @@ class Recorder:
             await asyncio.wait([self._last])
         self._connection.reconnect()
 
-    def _drop(self, message: Message, error: InvalidMessage) -> None:
-        known = self.dropped[error.code]
-        self.dropped[error.code] += 1
-        logger.log(logging.DEBUG if known else logging.WARNING, "dropped what came on %r: %s", message.topic, error)
+    def _drop(self, message: Message, code: Code, error: Exception) -> None:
+        first = not self.dropped[code]
+        self.dropped[code] += 1
+        level = logging.WARNING if first or code is Code.INTERNAL else logging.DEBUG
+        logger.log(level, "dropped what came on %r: %s", message.topic, error, exc_info=code is Code.INTERNAL)

@@ -1,8 +1,8 @@
 """What new events change in the counts that summaries are made of. Pure: what the store knew of them is passed in."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple, cast
 
 from .tables import LEVELS
 
@@ -13,6 +13,18 @@ Opening = tuple[str, str, str, float]
 """The same of an event that has a key and a subject: it opened the subject."""
 
 
+class Subjects(NamedTuple):
+    """A batch by subject.
+
+    :ivar opened: what opened each, first; `again`: what opened it after that.
+    :ivar followed: how many follow-ups of each name it has.
+    """
+
+    opened: Mapping[str, Opening]
+    again: Mapping[str, Sequence[Opening]]
+    followed: Mapping[str, Mapping[str, int]]
+
+
 class Known(NamedTuple):
     """What the store had of the subjects in a batch, before it.
 
@@ -21,7 +33,7 @@ class Known(NamedTuple):
     :ivar followups: of those which this batch opens, except the reopened ones: how many follow-ups of each name.
     """
 
-    reopened: frozenset[str] = frozenset()
+    reopened: Collection[str] = frozenset()
     openings: Mapping[str, Opening] = {}
     followups: Mapping[str, Mapping[str, int]] = {}
 
@@ -50,14 +62,39 @@ class Deltas(NamedTuple):
     reopened_followups: dict[tuple[str, str], int]
 
 
-def deltas(new: Sequence[Fact], known: Known) -> Deltas:
+def by_subject(new: Iterable[Fact]) -> Subjects:
+    """The events that have a subject."""
+    opened: dict[str, Opening] = {}
+    again: dict[str, list[Opening]] = {}
+    followed: dict[str, dict[str, int]] = {}
+    for fact in new:
+        name, key, subject, _ = fact
+        if subject is None:
+            continue
+        if key is None:
+            found = followed.get(subject)
+            if found is None:
+                followed[subject] = {name: 1}
+            else:
+                found[name] = found.get(name, 0) + 1
+        elif subject in opened:
+            again.setdefault(subject, []).append(cast("Opening", fact))
+        else:
+            opened[subject] = cast("Opening", fact)
+    return Subjects(opened, again, followed)
+
+
+def deltas(new: Sequence[Fact], subjects: Subjects, known: Known) -> Deltas:
     """What the events in `new`, none of which is stored yet, change."""
-    opened, followed = _by_subject(new)
+    opened, again, followed = subjects
     links: Counter[tuple[str, str, int, str]] = Counter()
     reopened: list[Opening] = []
     more: Counter[tuple[str, str]] = Counter()
-    for subject, openings in opened.items():
-        coming = followed.pop(subject, _NONE)
+    # Most subjects are opened once and come for the first time: these change nothing.
+    told = opened.keys() & {*again, *followed, *known.reopened, *known.openings, *known.followups}
+    for subject in told:
+        openings = [opened[subject], *again.get(subject, ())]
+        coming = followed.get(subject, _NONE)
         had = known.followups.get(subject, _NONE)
         before = known.openings.get(subject)
         if subject in known.reopened:
@@ -74,11 +111,13 @@ def deltas(new: Sequence[Fact], known: Known) -> Deltas:
             _add(more, subject, had)
             _add(more, subject, coming)
     for subject, coming in followed.items():
+        if subject in opened:
+            continue
         before = known.openings.get(subject)
-        if subject in known.reopened:
-            _add(more, subject, coming)
-        elif before is not None:
+        if before is not None:
             _link(links, before, coming, 1)
+        elif subject in known.reopened:
+            _add(more, subject, coming)
     return Deltas(counts(new), _in_levels(links), reopened, dict(more))
 
 
@@ -115,21 +154,6 @@ def counts(new: Iterable[Fact]) -> dict[CountKey, Count]:
 
 
 _NONE: Final[Mapping[str, int]] = {}
-
-
-def _by_subject(new: Iterable[Fact]) -> tuple[dict[str, list[Opening]], dict[str, Mapping[str, int]]]:
-    """The openings of each subject, and how many follow-ups of each name it has."""
-    opened: dict[str, list[Opening]] = {}
-    followed: dict[str, dict[str, int]] = {}
-    for name, key, subject, time in new:
-        if subject is None:
-            continue
-        if key is not None:
-            opened.setdefault(subject, []).append((name, key, subject, time))
-        else:
-            found = followed.setdefault(subject, {})
-            found[name] = found.get(name, 0) + 1
-    return opened, {**followed}
 
 
 def _link(into: Counter[tuple[str, str, int, str]], opening: Opening, followups: Mapping[str, int], sign: int) -> None:

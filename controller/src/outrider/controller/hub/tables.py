@@ -21,8 +21,11 @@ from sqlalchemy import (
     text,
 )
 
-LEVELS: Final = (1, 60, 3600, 86400)
-"""Seconds of the time buckets that events are counted in."""
+LEVELS: Final = (1, 10, 60, 600, 3600, 86400)
+"""Seconds of the time buckets that events are counted in. Each is a multiple of the one before.
+
+A range has at most 102 buckets beside its days; without 10 and 600 it would be 282, and its summary a third slower.
+"""
 
 LONGEST: Final = 256
 """Characters of a text that an index holds. PostgreSQL's have room for 2,704 bytes."""

@@ -54,8 +54,10 @@ class Writer:
 
     :param recorded: called in the event loop with what has been written, repeats included.
     :param closing: seconds for the rest at the end. What is not written then is given up: its futures are cancelled.
-    :ivar written: how many records were new; `repeats`: how many the store had already; `refused`: how many no database
-        takes; `failures`: how many attempts failed.
+    :ivar written: how many records were new.
+    :ivar repeats: how many the store had already.
+    :ivar refused: how many no database takes.
+    :ivar failures: how many attempts to write failed.
     :ivar waiting: how many records wait.
     :ivar error: why the last attempt failed; None when it did not.
     :ivar last_error: why the last one that failed did.
@@ -104,9 +106,11 @@ class Writer:
         with self._changed:
             self._changed.notify()
         await asyncio.wait([self._ended], timeout=self._closing + 1)
-        if self._queue:
+        with self._changed:
+            left = list(self._queue)
+        if left:
             logger.error("%d records were not written: %s", self.waiting, self.error or "the database does not answer")
-        for each in self._queue:
+        for each in left:
             each.written.cancel()
 
     @property

@@ -4,18 +4,16 @@ Building statements from expressions costs more than SQLite's insert of a row, s
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, cast
 
+from msgspec import json
 from sqlalchemy import BigInteger, Column, Connection, Double, Integer, SmallInteger, Table
 
 from .records import CommandRecord, EventRecord, Record, ResultRecord
-from .rollups import Deltas, Fact, Known, deltas
+from .rollups import Deltas, Fact, Known, Subjects, by_subject, deltas
 from .rows import ROWS, TABLES, Row
 from .tables import event_counts, event_followups, event_keys, reopened, reopened_followups
-
-TOGETHER: Final = 10_000
-"""Values in one question."""
 
 
 def write(connection: Connection, batch: Sequence[Record]) -> Sequence[Record]:
@@ -68,7 +66,8 @@ def _count(connection: Connection, rows: Sequence[Row], first: int) -> None:
     """Bring the counts up to date with new events."""
     # The columns of `events`: seq, id, device, name, key, subject, time.
     facts = cast("list[Fact]", [row[3:7] for row in rows])
-    change = deltas(facts, _known(connection, facts, first))
+    subjects = by_subject(facts)
+    change = deltas(facts, subjects, _known(connection, subjects, first))
     _upsert(
         connection,
         event_counts,
@@ -98,32 +97,28 @@ def _count_followups(connection: Connection, change: Deltas) -> None:
     )
 
 
-def _known(connection: Connection, facts: Iterable[Fact], first: int) -> Known:
-    """What was stored of the subjects before this batch."""
-    opened = {subject for _, key, subject, _ in facts if subject is not None and key is not None}
-    subjects = opened | {subject for _, _, subject, _ in facts if subject is not None}
-    if not subjects:
-        return Known()
-    many = frozenset(
-        row[0] for row in _about(connection, "SELECT DISTINCT subject FROM reopened WHERE subject {any}", subjects)
+def _known(connection: Connection, subjects: Subjects, first: int) -> Known:
+    """What was stored of the subjects before this batch. Of a new one the index is asked once."""
+    opened, followed = subjects.opened.keys(), subjects.followed.keys()
+    reopened: set[str] = set()
+    if connection.exec_driver_sql("SELECT 1 FROM reopened LIMIT 1").first() is not None:
+        question = "SELECT DISTINCT subject FROM reopened WHERE subject {any}"
+        reopened.update(row[0] for row in _about(connection, question, opened | followed))
+    earlier = f"events.subject = new.subject AND events.seq < {first}"
+    question = f"SELECT new.subject FROM {{new}} WHERE EXISTS (SELECT 1 FROM events WHERE {earlier})"
+    seen = {row[0] for row in _about(connection, question, opened - reopened)}
+    question = (
+        f"SELECT name, key, subject, time FROM events WHERE subject {{any}} AND key IS NOT NULL AND seq < {first}"
     )
-    openings = {
-        row[2]: tuple(row)
-        for row in _about(
-            connection,
-            f"SELECT name, key, subject, time FROM events WHERE subject {{any}} AND key IS NOT NULL AND seq < {first}",
-            subjects - many,
-        )
-    }
+    openings = {row[2]: tuple(row) for row in _about(connection, question, (followed - opened - reopened) | seen)}
     followups: dict[str, dict[str, int]] = {}
-    for subject, name, count in _about(
-        connection,
+    question = (
         "SELECT subject, name, count(*) FROM events "
-        f"WHERE subject {{any}} AND key IS NULL AND seq < {first} GROUP BY subject, name",
-        opened - many,
-    ):
+        f"WHERE subject {{any}} AND key IS NULL AND seq < {first} GROUP BY subject, name"
+    )
+    for subject, name, count in _about(connection, question, seen):
         followups.setdefault(subject, {})[name] = count
-    return Known(many, openings, followups)
+    return Known(reopened, openings, followups)
 
 
 def _own(connection: Connection, new_commands: Sequence[Row], new_results: bool, first: int) -> None:
@@ -140,13 +135,11 @@ def _own(connection: Connection, new_commands: Sequence[Row], new_results: bool,
     # The columns of `commands`: seq, id, requester, behalf.
     ids = {str(row[1]) for row in new_commands if row[3]}
     if ids:
-        for statement, parameters in _questions(
-            connection,
+        statement = (
             f"UPDATE results SET behalf = commands.behalf FROM commands WHERE results.id {{any}} AND {same} "
-            f"AND results.behalf = '' AND commands.seq >= {first}",
-            ids,
-        ):
-            connection.exec_driver_sql(statement, parameters)
+            f"AND results.behalf = '' AND commands.seq >= {first}"
+        )
+        connection.exec_driver_sql(*_any(connection, statement, ids))
 
 
 def _upsert(connection: Connection, table: Table, rows: Sequence[Row], update: str = "") -> None:
@@ -173,25 +166,20 @@ def _upsert(connection: Connection, table: Table, rows: Sequence[Row], update: s
         )
 
 
-def _about(connection: Connection, statement: str, values: Iterable[str]) -> list[Any]:
-    """The rows of a question about many values."""
-    found: list[Any] = []  # of a kind that the statement says
-    for question, parameters in _questions(connection, statement, values):
-        found += map(tuple, connection.exec_driver_sql(question, parameters))
-    return found
+def _about(connection: Connection, statement: str, values: Collection[str]) -> Sequence[Any]:
+    """The rows of a question about many values, of a kind that the statement says."""
+    return connection.exec_driver_sql(*_any(connection, statement, values)).all() if values else ()
 
 
-def _questions(
-    connection: Connection, statement: str, values: Iterable[str]
-) -> Iterable[tuple[str, tuple[object, ...]]]:
-    """A statement with `{any}` for as many values at a time as a database takes."""
-    ordered = sorted(values)
-    for start in range(0, len(ordered), TOGETHER):
-        some = ordered[start : start + TOGETHER]
-        if connection.dialect.name == "sqlite":
-            yield statement.format(any=f"IN ({', '.join('?' * len(some))})"), tuple(some)
-        else:
-            yield statement.format(any="= ANY(%s::text[])"), (some,)
+def _any(connection: Connection, statement: str, values: Iterable[str]) -> tuple[str, tuple[object]]:
+    """A statement about any of the values, `{any}`, or each of them as `new.subject`, `{new}`.
+
+    They are one parameter, however many, so that it is prepared once.
+    """
+    if connection.dialect.name == "sqlite":
+        several, new = "IN (SELECT value FROM json_each(?))", "(SELECT value AS subject FROM json_each(?)) AS new"
+        return statement.format(any=several, new=new), (json.encode(list(values)).decode(),)
+    return statement.format(any="= ANY(%s::text[])", new="unnest(%s::text[]) AS new (subject)"), (list(values),)
 
 
 def _marked(connection: Connection, statement: str) -> str:

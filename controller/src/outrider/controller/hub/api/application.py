@@ -39,7 +39,9 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
     app = Litestar(
         [api, me, health, ready, metrics, *pages()],
         state=State({"hub": parts, "tokens": parts.tokens, "loopback": loopback}),
-        middleware=[DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$")],
+        middleware=[
+            DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$", exclude_http_methods=())
+        ],
         exception_handlers={
             OutriderError: on_outrider_error,
             HTTPException: on_http_exception,
@@ -52,6 +54,7 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
         logging_config=None,
         debug=False,
     )
+    openapi.tidy(app.openapi_schema)
     return Observed(Gate(app, loopback=loopback, origins=origins), parts.metrics)
 
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 WAIT_LIMIT = 60.0
 """Seconds for which a request may wait for outcomes: many a proxy ends longer ones."""
 
-Seconds = Annotated[float, Meta(gt=0, le=604_800)]
+Seconds = Annotated[float, Meta(ge=0.001, le=604_800)]
 Wait = Annotated[float, Meta(ge=0, le=WAIT_LIMIT)]
 TargetText = Annotated[str, Meta(min_length=1, max_length=4096)]
 ShareText = Annotated[str, Meta(min_length=1, max_length=20, pattern=r"^\d+(\.\d+)?\s*%?$")]
@@ -126,25 +126,25 @@ class RolloutBody(Struct, frozen=True):
     in_flight: Annotated[list[str], field("The devices of the present batch that are waited for.")]
     failures: int
     judged: Annotated[int, field("Devices that did it, or failed.")]
-    aborted: Annotated[str | None, field("Why nothing more is sent.")]
+    aborted: Annotated[str | None, field("Why nothing more is sent.")] = None
 
 
-class CommandStatus(Struct, frozen=True):
+class CommandStatus(Struct, frozen=True, kw_only=True):
     """A command and its outcomes."""
 
     id: str
     command: str
     target: str
-    args: Raw | None
+    args: Annotated[Raw, field("As they were sent; null where there were none.")]
     requester: Annotated[str, field("Who sent it: the hub, but for commands that others sent.")]
     behalf: Annotated[str, field("For whom: the token's name.")]
     issued: Annotated[float, field("Unix seconds.")]
-    expires: Annotated[float | None, field("Unix seconds after which no device starts it any more.")]
+    expires: Annotated[float | None, field("Unix seconds after which no device starts it any more.")] = None
     ended: Annotated[bool, field("Whether every device has its final outcome.")]
     count: Annotated[int, field("How many devices have an outcome or will have one.")]
     counts: Annotated[dict[str, int], field("How many of them have which status; they add up.")]
     outcomes: Annotated[list[OutcomeBody], field("Each device's, in order of their ids: a page of them.")]
-    next: Annotated[str | None, field("The cursor of the page of outcomes that follows.")]
+    next: Annotated[str | None, field("The cursor of the page of outcomes that follows.")] = None
     rollout: Annotated[RolloutBody | None, field("How far the rollout is, where it is one that goes on.")] = None
 
 

@@ -24,7 +24,7 @@ from .bodies import WAIT_LIMIT, CommandBody, CommandStatus, Items, PlanBody
 from .examples import COMMAND, COMMAND_RECORD, PROGRESS_RECORD, ROLLOUT, STATUS
 from .openapi import PATH, answers, example
 from .outcomes import Found, find, overview, status_of
-from .problems import Refused, invalid, not_found
+from .problems import Refused, invalid, not_found, require_strict
 
 Outcomes = Annotated[
     Status | None, Parameter(query="status", required=False, description="Only outcomes with this status.")
@@ -85,6 +85,7 @@ class Commands(Controller):
         It is written down before it is answered: also after a crash of the hub each device has one outcome.
         """
         hub: Parts = state.hub
+        require_strict(await request.body(), CommandBody)
         if data.command == "jobs" and not request.user.may(Scope.AUDIT):
             words = f"devices tell of everybody's jobs: ask for yours with GET {PATH}/jobs, or with the scope audit"
             raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words, field="command")

@@ -27,7 +27,7 @@ Key = Annotated[str | None, Parameter(max_length=256, description="The events' k
 
 Time = Annotated[float, Parameter(ge=-1e11, le=1e11, description="In Unix seconds, by the devices' clocks.")]
 
-Step = Annotated[Literal["1", "60", "3600", "86400"], Parameter(description="Seconds of one bar.")]
+Step = Annotated[Literal["1", "10", "60", "600", "3600", "86400"], Parameter(description="Seconds of one bar.")]
 
 
 class Events(Controller):

@@ -56,7 +56,7 @@ class PluginFunctions(Controller):
             dict[str, object] | list[object],
             Body(description="Its arguments, named or positional.", examples=[example({"word": "fig"})]),
         ],
-        timeout: Annotated[float, Parameter(gt=0, le=WAIT_LIMIT, description="Seconds it may take.")] = 30.0,
+        timeout: Annotated[float, Parameter(ge=0.001, le=WAIT_LIMIT, description="Seconds it may take.")] = 30.0,
     ) -> FunctionValue:
         """Call a function of a plugin and return its value; devices call the same ones at `any:hub`."""
         hub: Parts = state.hub

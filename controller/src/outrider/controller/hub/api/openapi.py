@@ -7,7 +7,7 @@ from typing import Any, Final
 from litestar._openapi.schema_generation import SchemaCreator
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, Example, Schema, SecurityScheme, Tag
+from litestar.openapi.spec import Components, Example, OpenAPI, Parameter, Schema, SecurityScheme, Tag
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 from msgspec import Raw, json
@@ -15,6 +15,11 @@ from msgspec import Raw, json
 from .problems import EXAMPLES, MEDIA_TYPE, Problem
 
 PATH: Final = "/api/v1"
+
+ANY: Final = "Any JSON."
+
+CLOSED: Final = frozenset({"CommandBody", "PlanBody"})
+"""Bodies that refuse unknown fields, so that a misspelt one is not left out silently."""
 
 TAGS: Final = {
     "devices": "Who is there, how, and what they can do.",
@@ -36,7 +41,7 @@ class RawSchema(OpenAPISchemaPlugin):
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
         """Any JSON at all."""
-        return Schema(description="Any JSON.")
+        return Schema(description=ANY)
 
 
 def answers(
@@ -71,6 +76,31 @@ def config() -> OpenAPIConfig:
         security=[{"token": []}, {}],
         use_handler_docstrings=True,
     )
+
+
+def tidy(document: OpenAPI) -> None:
+    """Say what Litestar leaves out: that some bodies refuse unknown fields, and that any JSON may be null."""
+    for name, schema in document.components.schemas.items():
+        for field in (schema.properties or {}).values():
+            if isinstance(field, Schema) and any(
+                isinstance(each, Schema) and each.description == ANY for each in field.one_of or ()
+            ):
+                field.one_of = None
+            elif isinstance(field, Schema):
+                _from_zero(field)
+        if name.rpartition("_")[2] in CLOSED or name in CLOSED:
+            schema.additional_properties = False
+    for path in (document.paths or {}).values():
+        for operation in (path.get, path.post, path.delete):
+            for parameter in (operation.parameters or []) if operation is not None else []:
+                if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+                    _from_zero(parameter.schema)
+
+
+def _from_zero(schema: Schema) -> None:
+    """Give a number the least value that it may have: 0 is lost on the way."""
+    if schema.maximum is not None and schema.minimum is None:
+        schema.minimum = 0
 
 
 def _problem(status: int) -> ResponseSpec:

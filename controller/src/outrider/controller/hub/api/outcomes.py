@@ -95,7 +95,7 @@ def status_of(
         id=found.id,
         command=found.command,
         target=found.target,
-        args=found.args,
+        args=Raw(b"null") if found.args is None else found.args,
         requester=found.requester,
         behalf=found.behalf,
         issued=found.issued,

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -80,6 +81,18 @@ def invalid(detail: str, field: str | None = None) -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, "invalid-request", detail, field=field)
 
 
+def require_strict(body: bytes, kind: type) -> None:
+    """Refuse a body that Litestar took with a text for a number, or a number for a boolean.
+
+    :raises Refused: naming the field.
+    """
+    try:
+        json.decode(body, type=kind)
+    except ValidationError as error:
+        _, _, path = str(error).partition(" - at `$.")
+        raise invalid(str(error), path.rstrip("`") or None) from None
+
+
 def of_error(error: OutriderError) -> Refused:
     """The problem for one of our own errors."""
     detail = str(error)
@@ -109,7 +122,8 @@ def of_error(error: OutriderError) -> Refused:
             return busy(detail)
         case CommandRejected():
             status = HTTPStatus.BAD_REQUEST if error.code == "invalid-arguments" else HTTPStatus.CONFLICT
-            return Refused(status, error.code, detail)
+            argument = error.details.get("argument")
+            return Refused(status, error.code, detail, field=f"args.{argument}" if argument else None)
         case RemoteError():
             return Refused(HTTPStatus.BAD_GATEWAY, error.code or "failed", detail)
         case LocalError():
@@ -161,10 +175,14 @@ def _what_is_invalid(error: ValidationException) -> tuple[str, str | None]:
     first: str | None = None
     for key, message in _complaints(error.extra):
         if key == "data":  # what Litestar calls the body as a whole
-            said.append(f"the body: {message}" if "xpected" in message else "a JSON body is needed")
+            named = _FIELD.search(message)
+            first = first or (named and named[1])
+            said.append(f"the body: {message}" if " " in message else "a JSON body is needed")
         else:
             first = first or key
             said.append(f"{key}: {message}" if key else message)
+    if not said and (missing := _MISSING.match(error.detail)) is not None:
+        first = missing[1]
     return "; ".join(said) or error.detail, first
 
 
@@ -174,6 +192,10 @@ def _complaints(extra: object) -> Iterator[tuple[str | None, str]]:
         with contextlib.suppress(ValidationError):
             complaint = convert(each, _Complaint)
             yield complaint.key, complaint.message
+
+
+_FIELD: Final = re.compile(r"(?:missing required|unknown) field `([^`]+)`")
+_MISSING: Final = re.compile(r"Missing required \w+ parameter '([^']+)'")
 
 
 class _Complaint(Struct):

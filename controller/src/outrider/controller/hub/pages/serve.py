@@ -8,13 +8,13 @@ import mimetypes
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from litestar import Response, get
+from litestar import Request, Response, get
+from litestar.datastructures import State
 from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import HeaderParameter
 from msgspec import Struct
 
 HERE: Final = Path(__file__).parent
@@ -114,16 +114,14 @@ def document() -> Response[bytes]:
 
 
 @get("/assets/{version:str}/{name:path}", include_in_schema=False, sync_to_thread=False, opt=OPEN)
-def asset(
-    version: str, name: str, accepted: Annotated[str, HeaderParameter(name="Accept-Encoding")] = ""
-) -> Response[bytes]:
+def asset(request: Request[object, object, State], version: str, name: str) -> Response[bytes]:
     """Return one of the page's files."""
     site = read()
     file = site.files.get(name.removeprefix("/")) if site is not None and version == site.version else None
     if file is None:
         raise NotFoundException
     headers = HEADERS | {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
-    if file.compressed and "gzip" in accepted:
+    if file.compressed and "gzip" in request.headers.get("accept-encoding", ""):
         return Response(file.compressed, media_type=file.media_type, headers=headers | {"Content-Encoding": "gzip"})
     return Response(file.content, media_type=file.media_type, headers=headers)
 

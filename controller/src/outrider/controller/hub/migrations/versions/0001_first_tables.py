@@ -192,3 +192,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
         sa.UniqueConstraint("digest"),
     )
+    op.execute("INSERT INTO counter (one, last) VALUES (1, 0)")

@@ -57,7 +57,7 @@ class Session extends Store {
 
   /** The hub wants a token, or another one than `used`. */
   demand(used) {
-    if (used !== this.token) return;
+    if (used !== this.token || this.needed) return;
     this.refused = used !== null;
     this.needed = true;
     this.token = null;

@@ -23,13 +23,16 @@ export function Chart({ label, names, times, columns }) {
     const ink = style.getPropertyValue("--quiet").trim();
     const grid = { stroke: style.getPropertyValue("--line").trim(), width: 1 };
     const axis = { stroke: ink, grid, ticks: grid, font: "12px system-ui, sans-serif" };
+    const days = times.at(-1) - times[0] > 2 * 86_400;
+    const words = new Intl.DateTimeFormat(undefined, days ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit" });
+    const clock = (_, splits) => splits.map((at) => words.format(new Date(at * 1000)));
     chart.current = new uPlot({
       width: box.current.clientWidth,
       height: HEIGHT,
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, Math.max(4, (high ?? 0) * 1.1)] } },
-      axes: [axis, { ...axis, size: 48, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }],
+      axes: [{ ...axis, values: clock, space: 80, incrs: [60, 120, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 432_000] }, { ...axis, size: 48, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7] }],
       series: [{}, ...names.map((_, index) => ({
         stroke: colour(index), width: 2, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false },
         fill: names.length === 1 ? `${colour(index)}22` : undefined,

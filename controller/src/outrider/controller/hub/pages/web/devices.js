@@ -10,6 +10,7 @@ import { useStore } from "./store.js";
 import { Table } from "./table.js";
 
 const AGAIN = 500;
+const TICK = 10_000;
 const STATUSES = ["ready", "unready", "lost", "terminated"];
 
 /** Which devices a target means, asked of the hub, and again when states change; null while there is no target. */
@@ -87,6 +88,12 @@ export function Devices() {
   useEffect(() => {
     if (target !== typed) setTyped(target); // by a link, or back and forward
   }, [target]);
+
+  const [, tick] = useState(0);
+  useEffect(() => { // what is a minute ago soon is two
+    const timer = setInterval(() => tick((before) => before + 1), TICK);
+    return () => clearInterval(timer);
+  }, []);
 
   const type = (next) => {
     setTyped(next);

@@ -9,11 +9,12 @@ import { Older, usePages } from "./pages.js";
 import { Empty, Failure, Time, Title, useLoaded, useRested } from "./parts.js";
 import { amend, route, to } from "./route.js";
 
+// `level` is what the hub keeps counts for, `step` how wide a step of the line is.
 const RANGES = {
-  "10 minutes": { seconds: 600, step: 1 },
-  "1 hour": { seconds: 3600, step: 60 },
-  "1 day": { seconds: 86_400, step: 3600 },
-  "30 days": { seconds: 30 * 86_400, step: 86_400 },
+  "10 minutes": { seconds: 600, level: 1, step: 10, words: "10 seconds" },
+  "1 hour": { seconds: 3600, level: 60, step: 60, words: "minute" },
+  "1 day": { seconds: 86_400, level: 60, step: 1800, words: "half hour" },
+  "30 days": { seconds: 30 * 86_400, level: 3600, step: 86_400, words: "day" },
 };
 const LINES = 7;
 const AGAIN = 1000;
@@ -50,7 +51,7 @@ export function Events() {
 }
 
 function Counts({ name, wanted, range }) {
-  const { seconds, step } = RANGES[range];
+  const { seconds, level, step, words } = RANGES[range];
   const [buckets, setBuckets] = useState(null);
   const [summary, setSummary] = useState([]);
   const [problem, setProblem] = useState(null);
@@ -66,12 +67,12 @@ function Counts({ name, wanted, range }) {
       waiting = [];
       try {
         const [series, sums] = await Promise.all([
-          get("events/series", { ...about, since: floor(about.since, step), until: floor(until, step) + step, step }),
+          get("events/series", { ...about, since: floor(about.since, step), until: floor(until, step) + step, step: level }),
           get("events/summary", about),
         ]);
         if (ended) return;
         const found = new Map();
-        for (const { key, time, count: number } of series.items) add(found, key, time, number);
+        for (const { key, time, count: number } of series.items) add(found, key, floor(time, step), number);
         for (const record of waiting) add(found, record.key, floor(record.time, step), 1);
         setBuckets(found);
         setSummary(sums.items);
@@ -99,7 +100,7 @@ function Counts({ name, wanted, range }) {
         timer ??= setTimeout(() => { timer = null; load(); }, AGAIN);
       }),
     ];
-    const clock = setInterval(() => setNow(Date.now() / 1000), Math.max(1000, step * 100));
+    const clock = setInterval(() => setNow(Date.now() / 1000), 1000);
     load();
     return () => {
       ended = true;
@@ -112,7 +113,7 @@ function Counts({ name, wanted, range }) {
   const { names, times, columns } = useMemo(() => drawn(buckets ?? new Map(), now, seconds, step), [buckets, now]);
   const total = summary.reduce((sum, each) => sum + each.count, 0);
   return html`<${Failure} problem=${problem} />
-    <div class="card"><${Chart} label=${`${name} per ${step === 1 ? "second" : `${step} seconds`}, the last ${range}: ${count(total, "event")}`} names=${names} times=${times} columns=${columns} />
+    <div class="card"><${Chart} label=${`${name} per ${words}, the last ${range}: ${count(total, "event")}`} names=${names} times=${times} columns=${columns} />
       <ul class="legend" aria-label="Lines">${names.map((each, index) => html`<li key=${each}><span class="swatch" style=${{ background: colour(index) }}></span>${each}</li>`)}</ul></div>
     <h2>Sums of the last ${range}</h2>
     ${summary.length === 0 ? html`<${Empty}>None in this time.<//>` : html`<div class="scroll"><table class="plain" aria-label="Sums">

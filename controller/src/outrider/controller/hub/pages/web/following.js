@@ -9,6 +9,7 @@ const LOOK = 1000;
 const LOOK_AT_ALL = 10_000;
 const EXPIRED = 60; // seconds after which nobody waits for it any more
 const KEPT = 200_000;
+const FEW = 3; // devices whose output is shown without being asked for
 const OPEN = new Set(["queued", "running", "offline", "sent", "waiting"]);
 
 /** Whether a device may still say more about a command. */
@@ -99,6 +100,7 @@ export class Following extends Store {
       for (const outcome of info.outcomes) this.#note(outcome.device, outcome);
       cursor = info.next;
     } while (cursor !== null && cursor !== undefined);
+    if (this.outcomes.size <= FEW) await Promise.all([...this.outcomes.keys()].map((device) => this.outputOf(device)));
   }
 
   #note(device, said) {
@@ -108,11 +110,11 @@ export class Following extends Store {
     this.outcomes.set(device, { ...known, ...said });
   }
 
-  #progress({ device, fraction, text, stream, data }) {
+  #progress({ device, number, fraction, text, stream, data }) {
     const known = this.outcomes.get(device) ?? { device, status: "running", output: [] };
     const next = { ...known, status: isOpen(known.status) ? "running" : known.status };
     if (fraction !== null && fraction !== undefined) Object.assign(next, { fraction, text });
-    if (stream) next.output = kept([...known.output, { stream, data: data ?? "" }]);
+    if (stream) next.output = together(known.output, [{ number, stream, data: data ?? "" }]);
     this.outcomes.set(device, next);
     this.changed();
   }
@@ -125,16 +127,20 @@ export class Following extends Store {
   /** Add the output of a device that came before anybody looked. */
   async outputOf(device) {
     const page = await get(path("commands", this.id, "progress"), { device, limit: 1000 });
-    const output = page.items.filter(({ stream }) => stream).map(({ stream, data }) => ({ stream, data: data ?? "" }));
+    const output = page.items.filter(({ stream }) => stream).map(({ number, stream, data }) => ({ number, stream, data: data ?? "" }));
     const known = this.outcomes.get(device);
-    if (known && output.length >= known.output.length) {
-      this.outcomes.set(device, { ...known, output: kept(output) });
+    if (known && output.length) {
+      this.outcomes.set(device, { ...known, output: together(known.output, output) });
       this.changed();
     }
   }
 }
 
-function kept(output) {
+/** Chunks of output in their order, each once, as many of the last ones as are kept. */
+function together(known, come) {
+  const numbers = new Set(known.map(({ number }) => number));
+  const fresh = come.filter(({ number }) => !numbers.has(number));
+  const output = [...known, ...fresh].sort((one, other) => one.number - other.number);
   let size = 0;
   let from = output.length;
   while (from > 0 && size < KEPT) {

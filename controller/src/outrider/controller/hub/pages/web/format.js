@@ -41,9 +41,9 @@ export function value(given) {
   return text.length > LONG ? `${text.slice(0, LONG)}… (${COUNT.format(text.length)} characters)` : text;
 }
 
-/** Tags as they stand in a target: `room=kitchen fw=2.1`. */
+/** Tags: `room=kitchen, fw=2.1`. */
 export function tags(given) {
-  return Object.entries(given ?? {}).map(([name, each]) => `${name}=${each}`).join("  ");
+  return Object.entries(given ?? {}).map(([name, each]) => `${name}=${each}`).join(", ");
 }
 
 /** A command's arguments, named or by position. */

@@ -20,14 +20,14 @@ function Page() {
   useStore(session);
   useStore(route);
   const { parts } = route.here;
-  const place = parts[0] === "commands" ? "audit" : parts[0] ?? "devices";
+  const place = parts[0] ?? "devices";
   useEffect(() => {
     document.title = `${parts[1] ?? VIEWS[place] ?? "outrider"} · outrider`;
   }, [parts.join("/")]);
   useEffect(() => {
     live.start();
-    session.meet().catch(() => {}); // the stream says what is wrong
-  }, [session.token]);
+    if (!session.needed) session.meet().catch(() => {}); // the stream says what is wrong
+  }, [session.token, session.needed]);
   return html`
     <a class="skip" href="#main" onClick=${(event) => {
       event.preventDefault();

@@ -1,6 +1,7 @@
 // What became of a command on one device: its progress, its output, its answer.
 
 import { html, useEffect, useRef } from "./html.js";
+import { isOpen } from "./following.js";
 import { duration, value as written } from "./format.js";
 import { Progress, Status } from "./parts.js";
 
@@ -25,7 +26,7 @@ export function Outcome({ outcome, label }) {
     ${running && fraction !== undefined && fraction !== null && html`<${Progress} fraction=${fraction} text=${text} label=${`Progress of ${label}`} />`}
     ${output?.length > 0 && html`<${Output} output=${output} label=${`Output of ${label}`} />`}
     ${status === "done" && html`<pre class="value" aria-label=${`Value of ${label}`}>${pretty(value ?? null)}</pre>`}
-    ${error && html`<p class="fault">${error.message}</p>`}
+    ${error && html`<p class=${isOpen(status) ? "quiet" : "fault"}>${error.message}</p>`}
   </div>`;
 }
 
@@ -42,5 +43,5 @@ export function Output({ output, label }) {
   }, [output]);
   return html`<pre class="output" ref=${ref} tabindex="0" role="log" aria-label=${label} onScroll=${({ target }) => {
     atEnd.current = target.scrollHeight - target.scrollTop - target.clientHeight < 4;
-  }}>${output.map(({ stream, data }, index) => html`<span key=${index} class=${stream}>${data}</span>`)}</pre>`;
+  }}>${output.map(({ number, stream, data }) => html`<span key=${number} class=${stream}>${data}</span>`)}</pre>`;
 }

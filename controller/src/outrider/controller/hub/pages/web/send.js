@@ -68,8 +68,8 @@ export function Send() {
               ${way === "batches" && html`<div class="grid">
                 ${field("plan-batch", "Batches", html`<input id="plan-batch" value=${plan.batch} onInput=${change(setPlan, "batch")} />`, "the size of each; the last one repeats")}
                 ${field("plan-abort", "Abort after failures", html`<input id="plan-abort" value=${plan.abort} onInput=${change(setPlan, "abort")} />`, "a number, or a percentage of those judged")}
-                ${field("plan-pause", "Pause between batches, seconds", html`<input id="plan-pause" inputmode="decimal" value=${plan.pause} onInput=${change(setPlan, "pause")} placeholder="0" />`)}
-                ${field("plan-settle", "Wait for a silent device, seconds", html`<input id="plan-settle" inputmode="decimal" value=${plan.settle} onInput=${change(setPlan, "settle")} placeholder="30" />`)}
+                ${field("plan-pause", "Pause, seconds", html`<input id="plan-pause" inputmode="decimal" value=${plan.pause} onInput=${change(setPlan, "pause")} placeholder="0" />`)}
+                ${field("plan-settle", "Wait for the silent, seconds", html`<input id="plan-settle" inputmode="decimal" value=${plan.settle} onInput=${change(setPlan, "settle")} placeholder="30" />`)}
                 <label class="switch"><input type="checkbox" checked=${plan.cancel} onChange=${change(setPlan, "cancel")} /> an abort also cancels what runs</label>
               </div>`}
             </fieldset>

@@ -1,0 +1,76 @@
+"""The command line asks a hub: results, jobs and events."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.brokers import BrokerUnderTest
+from tests.controller.hub.running import RunningHub, ended
+from tests.controller.hub.test_api import post, until_found
+from tests.processes import Processes, Spawned, script
+
+
+@pytest_asyncio.fixture
+async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
+    if broker.kind != "mosquitto":
+        pytest.skip("one broker is enough for HTTP")
+    running = RunningHub(broker, prefix, tmp_path, spawn)
+    await running.start()
+    await running.start_device("lamp-1")
+    yield running
+
+
+async def outrider(hub: RunningHub, *words: str, code: int = 0) -> Spawned:
+    process = hub.processes(script("outrider"), *words, env={**hub.environment, "OUTRIDER_HUB": hub.url})
+    assert await process.wait(30) == code, str(process)
+    return process
+
+
+async def test_results_and_jobs_come_from_the_hub(hub: RunningHub, tmp_path: Path) -> None:
+    async with hub.client() as client:
+        done = (await post(client, "lamp-1", "dim", args=[5], wait=10)).json()["id"]
+        running = (await post(client, "lamp-1", "hold", args=[str(tmp_path / "go")])).json()["id"]
+        await until_found(client, "/api/v1/results", id=done)
+        listed = json.loads((await outrider(hub, "results", "--json")).output)
+        assert [(each["id"], each["value"]) for each in listed["results"]] == [(done, 5)]
+        jobs = json.loads((await outrider(hub, "jobs", "--json")).output)
+        assert [each["id"] for each in jobs["jobs"]] == [running]
+        assert "running" in (await outrider(hub, "results", running, code=1)).output
+        (tmp_path / "go").touch()
+        await ended(client, running)
+    assert "held" in (await outrider(hub, "results", running)).output
+    assert "no command nothing is known" in (await outrider(hub, "results", "nothing", code=2)).errors
+
+
+async def test_events_are_queried_at_the_hub_and_followed(hub: RunningHub) -> None:
+    async with hub.client() as client:
+        await post(client, "lamp-1", "tell", args=["switched", "on"], wait=10)
+        await until_found(client, "/api/v1/events", name="switched")
+        found = json.loads((await outrider(hub, "events", "lamp-1", "--name", "switched", "--json")).output)
+        assert [(each["device"], each["key"], each["data"]) for each in found["events"]] == [
+            ("lamp-1", "on", {"level": 7})
+        ]
+        following = hub.processes(
+            *(script("outrider"), "events", "--follow", "--ndjson"), env={**hub.environment, "OUTRIDER_HUB": hub.url}
+        )
+        await following.wait_for('"key": ?"on"')
+        await post(client, "lamp-1", "tell", args=["switched", "off"], wait=10)
+        await following.wait_for('"key": ?"off"')
+
+
+async def test_events_are_followed_over_mqtt_without_a_hub(hub: RunningHub) -> None:
+    following = hub.processes(script("outrider"), "events", "lamp-1", "--key", "on", env=hub.environment)
+    await following.wait_for("Ctrl-C ends it", errors=True)
+    async with hub.client() as client:
+        await post(client, "lamp-1", "tell", args=["switched", "off"], wait=10)
+        await post(client, "lamp-1", "tell", args=["switched", "on"], wait=10)
+    await following.wait_for("switched  key=on")
+    assert "off" not in following.output
+
+
+async def test_hub_that_is_not_there_is_exit_code_3(hub: RunningHub) -> None:
+    gone = await outrider(hub, "results", "--hub", "http://127.0.0.1:9", code=3)
+    assert "no hub answers" in gone.errors

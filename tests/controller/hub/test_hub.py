@@ -1,0 +1,200 @@
+"""The hub as a process: who may use it, that what it accepted outlives it, and that it ends cleanly."""
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.brokers import BrokerUnderTest
+from tests.controller.hub.running import RunningHub, ended, sse
+from tests.controller.hub.test_api import post, problem
+from tests.processes import Processes, script
+
+
+@pytest_asyncio.fixture
+async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
+    if broker.kind != "mosquitto":
+        pytest.skip("one broker is enough for HTTP")
+    yield RunningHub(broker, prefix, tmp_path, spawn)
+
+
+async def test_kill_and_restart_go_on_with_what_was_accepted(hub: RunningHub, tmp_path: Path) -> None:
+    await hub.start()
+    await hub.start_device("lamp-1")
+    go = tmp_path / "go"
+    async with hub.client() as client:
+        body = {"target": "lamp-1,lamp-9", "command": "hold", "args": [str(go)], "if_offline": "queue", "expires": 600}
+        first = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "k"})
+        assert first.status_code == 202, first.text
+    id = first.json()["id"]
+    await hub.kill()
+    go.touch()
+    await hub.start()
+    async with hub.client() as client:
+        again = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "k"})
+        assert again.json()["id"] == id
+        async with asyncio.timeout(20):
+            while (found := (await client.get(f"/api/v1/commands/{id}")).json())["counts"] != {"done": 1, "queued": 1}:
+                await asyncio.sleep(0.05)
+        assert (found["ended"], found["behalf"], found["target"]) == (False, "local", "lamp-1,lamp-9")
+        await hub.start_device("lamp-9")
+        assert (await ended(client, id))["counts"] == {"done": 2}
+    assert sorted(go.with_suffix(".runs").read_text().split()) == ["lamp-1", "lamp-9"]
+    assert await hub.stop() == 0
+
+
+async def test_old_outcome_is_found_after_a_restart(hub: RunningHub) -> None:
+    await hub.start()
+    await hub.start_device("lamp-1")
+    async with hub.client() as client:
+        id = (await post(client, "lamp-1", "dim", args=[3], wait=10)).json()["id"]
+    assert await hub.stop() == 0
+    (hub.folder / "state" / "outrider" / "hub-outbox.sqlite").unlink()  # a week later: only the store remembers
+    await hub.start()
+    async with hub.client() as client:
+        found = (await client.get(f"/api/v1/commands/{id}")).json()
+        assert (found["counts"], found["outcomes"][0]["value"], found["args"]) == ({"done": 1}, 3, [3])
+
+
+async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path: Path) -> None:
+    await hub.start()
+    await hub.start_device("lamp-1")
+    alice, bob = await hub.token("alice", "send"), await hub.token("bob", "send")
+    auditor = await hub.token("auditor", "read", "audit")
+    reader = await hub.token("reader", "read")
+    await hub.stop()
+    await hub.start()
+    async with hub.client() as nobody, hub.client("outrider_wrong") as wrong:
+        problem(await nobody.get("/api/v1/devices"), 401, "unauthenticated")
+        answer = await wrong.get("/api/v1/devices")
+        problem(answer, 401, "unauthenticated")
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert (await nobody.get("/health")).status_code == 200
+    async with hub.client(alice) as a, hub.client(bob) as b, hub.client(auditor) as c, hub.client(reader) as d:
+        streams = [await sse(each, ["command", "progress", "result"]) for each in (b, c)]
+        id = (await post(a, "lamp-1", "hold", args=[str(tmp_path / "never")])).json()["id"]
+        for kind in ("command", "progress"):
+            async with asyncio.timeout(10):
+                while (come := await streams[1].next())[0] != kind or come[1]["id"] != id:
+                    pass
+        assert (await b.get("/api/v1/jobs")).json()["running"] == []
+        assert [each["job"]["behalf"] for each in (await c.get("/api/v1/jobs")).json()["running"]] == ["alice"]
+        problem(await post(b, "lamp-1", "jobs", wait=5), 403, "forbidden", "command")
+        problem(await b.get(f"/api/v1/commands/{id}"), 404, "not-found")
+        problem(await b.delete(f"/api/v1/commands/{id}"), 404, "not-found")
+        problem(await c.delete(f"/api/v1/commands/{id}"), 403, "forbidden")
+        problem(await post(d, "lamp-1", "dim", args=[1]), 403, "forbidden")
+        assert (await c.get(f"/api/v1/commands/{id}")).json()["behalf"] == "alice"
+        # bob may send the device's own `cancel`, which is for his own jobs only
+        body = (await post(b, "lamp-1", "cancel", args=[id], wait=10)).json()
+        assert body["outcomes"][0]["value"] is False
+        await a.delete(f"/api/v1/commands/{id}")
+        assert (await ended(a, id))["counts"] == {"cancelled": 1}
+        async with asyncio.timeout(10):
+            while not (await a.get("/api/v1/results", params={"id": id})).json()["items"]:
+                await asyncio.sleep(0.05)
+        for path in ("results", "commands"):
+            assert (await b.get(f"/api/v1/{path}", params={"id": id, "behalf": "alice"})).json()["items"] == []
+            assert len((await c.get(f"/api/v1/{path}", params={"id": id})).json()["items"]) == 1
+        mine = (await post(b, "lamp-1", "dim", args=[1], wait=10)).json()["id"]
+        async with asyncio.timeout(10):
+            assert {(await streams[0].next())[1]["id"] for _ in range(4)} >= {
+                mine
+            }  # after `cancel`, nothing of alice's
+        for stream in streams:
+            await stream.close()
+
+
+async def test_removed_token_is_refused(hub: RunningHub) -> None:
+    token = await hub.token("ci", "read")
+    await hub.token("other", "read")
+    await hub.start()
+    async with hub.client(token) as client:
+        assert (await client.get("/api/v1/me")).json()["name"] == "ci"
+        remove = hub.processes(script("outrider"), "hub", "token", "remove", "ci", env=hub.environment)
+        assert await remove.wait(30) == 0, str(remove)
+        async with asyncio.timeout(20):
+            while (await client.get("/api/v1/me")).status_code != 401:
+                await asyncio.sleep(0.1)
+    listed = hub.processes(script("outrider"), "hub", "token", "list", "--json", env=hub.environment)
+    assert await listed.wait(30) == 0
+    assert [each["name"] for each in json.loads(listed.output)["tokens"]] == ["other"]
+
+
+async def test_hub_that_others_can_reach_needs_a_token(hub: RunningHub) -> None:
+    options = (script("outrider"), "hub", "--http", "0.0.0.0:0")
+    refused = hub.processes(*options, env=hub.environment)
+    assert await refused.wait(30) == 2
+    assert "outrider hub token add" in refused.errors
+    token = await hub.token("ci", "read")
+    hub.http = "0.0.0.0:0"
+    await hub.start()
+    async with hub.client(token) as client, hub.client() as nobody:
+        assert (await client.get("/api/v1/me", headers={"Host": "fleet.example"})).status_code == 200
+        problem(await nobody.get("/api/v1/me"), 401, "unauthenticated")
+
+
+async def test_second_hub_on_the_database_and_a_taken_port_say_so(hub: RunningHub, tmp_path: Path) -> None:
+    await hub.start()
+    second = hub.processes(script("outrider"), "hub", "--http", "127.0.0.1:0", env=hub.environment)
+    assert await second.wait(30) == 2
+    assert "another hub has" in second.errors
+    port = hub.url.rpartition(":")[2]
+    database = f"sqlite:///{tmp_path}/other.sqlite"
+    third = hub.processes(
+        *(script("outrider"), "hub", "--http", f"127.0.0.1:{port}", "--db", database, "--as", "third"),
+        env=hub.environment,
+    )
+    assert await third.wait(30) == 2
+    assert "--http HOST:PORT" in third.errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_signal_ends_it_cleanly_while_clients_follow(hub: RunningHub, number: signal.Signals) -> None:
+    await hub.start()
+    async with hub.client() as client:
+        stream = await sse(client, ["state"])
+        assert hub.process is not None
+        hub.process.send_signal(number)
+        assert await hub.process.wait(15) == 0, str(hub.process)
+        assert await stream.ends()
+        await stream.close()
+    assert "Traceback" not in hub.process.errors
+
+
+async def test_records_are_exported_while_the_hub_runs(hub: RunningHub) -> None:
+    await hub.start()
+    await hub.start_device("lamp-1")
+    async with hub.client() as client:
+        id = (await post(client, "lamp-1", "dim", args=[3], wait=10)).json()["id"]
+        async with asyncio.timeout(10):
+            while not (await client.get("/api/v1/results", params={"id": id})).json()["items"]:
+                await asyncio.sleep(0.05)
+    export = hub.processes(
+        script("outrider"), "hub", "export", "--since", "1h", "--kind", "result", env=hub.environment
+    )
+    assert await export.wait(30) == 0, str(export)
+    lines = [json.loads(line) for line in export.output.splitlines()]
+    assert [(line["type"], line["id"], line["value"]) for line in lines if line["id"] == id] == [("result", id, 3)]
+    table = hub.processes(script("outrider"), "hub", "export", "--format", "csv", env=hub.environment)
+    assert await table.wait(30) == 0
+    assert id in table.output
+
+
+async def test_slow_and_long_headers_and_floods_are_bounded(hub: RunningHub) -> None:
+    await hub.start()
+    port = int(hub.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as long:
+            long.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"x-filler: " + b"y" * 70_000)
+            assert b"431" in (await asyncio.to_thread(long.recv, 1000)).split(b"\r\n")[0]
+        async with hub.client() as client:
+            assert (await client.get("/health")).status_code == 200
+        answer = await asyncio.to_thread(slow.recv, 1000)
+        assert b"408" in answer.split(b"\r\n")[0]
