@@ -79,7 +79,9 @@ async def test_trace_that_is_no_traceparent_is_ignored(
 async def test_jobs_at_the_same_time_keep_their_traces_apart(
     broker: BrokerUnderTest, prefix: str, connect: Connect
 ) -> None:
-    commands = [{"command": ("dim", "dim_in_thread")[number % 2], "trace": each} for number, each in enumerate(OTHERS)]
+    commands: list[dict[str, object]] = [
+        {"command": ("dim", "dim_in_thread")[number % 2], "trace": each} for number, each in enumerate(OTHERS)
+    ]
     untraced: list[dict[str, object]] = [{"command": "dim"}, {"command": "dim_in_thread"}]
     asked = await asked_of_lamp(broker, prefix, connect, *commands, *untraced)
     assert asked == {**dict(enumerate(OTHERS)), len(OTHERS): None, len(OTHERS) + 1: None}

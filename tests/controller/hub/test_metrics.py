@@ -57,11 +57,12 @@ async def scrape(client: httpx.AsyncClient) -> Scrape:
 
 async def when(client: httpx.AsyncClient, name: str, number: float, **labels: str) -> Scrape:
     """The first scrape in which a value is so much."""
-    for _ in range(500):
-        found = await scrape(client)
+    found = await scrape(client)
+    for _ in range(1000):
         if found(name, **labels) == number:
             return found
         await asyncio.sleep(0.02)
+        found = await scrape(client)
     raise AssertionError(f"{name} {labels} is not {number}\n{found.text}")
 
 

@@ -62,7 +62,9 @@ class _Answer:
     @property
     def route(self) -> str:
         """The template of the path; `none` where there is no such route, or the gate refused it before."""
-        return (self._scope["path_template"] if "path_template" in self._scope else "") or "none"
+        if "path_template" not in self._scope:
+            return "none"
+        return self._scope["path_template"] or "/"
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
