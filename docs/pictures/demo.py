@@ -13,8 +13,8 @@ PICTURE = Path(__file__).with_suffix(".svg")
 
 async def main() -> None:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "OUTRIDER_NAME": "ann"}
-    async with open_terminal(script("outrider"), "demo", env=environment, columns=112, lines=100) as terminal:
-        await terminal.wait_for("Ctrl-C ends the devices and the broker", 60)
+    async with open_terminal(script("outrider"), "demo", env=environment, columns=112, lines=112) as terminal:
+        await terminal.wait_for("Ctrl-C ends the devices, the hub and the broker", 60)
         picture = svg(terminal.screen, "outrider demo")
         terminal.type(CTRL_C)
         await terminal.wait()

@@ -1,17 +1,23 @@
 """A hub in a process of its own, devices beside it, and clients that talk real HTTP to it."""
 
+import asyncio
 import contextlib
 import json
 import re
 import signal
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from tests.brokers import BrokerUnderTest
-from tests.processes import Processes, Spawned, script, until
+from tests.processes import Processes, Spawned, script
+
+LIMIT = 20.0
+"""Seconds to wait for what a hub does."""
 
 LAMP = '''
 import asyncio
@@ -68,7 +74,6 @@ class RunningHub:
     url: str = ""
     options: tuple[str, ...] = ()
     http: str = "127.0.0.1:0"
-    devices: list[str] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -90,18 +95,12 @@ class RunningHub:
         (self.folder / f"{module}.py").write_text(LAMP.format(id=id))
         command = (script("outrider-device"), "run", f"{module}:lamp")
         device = self.processes(*command, env=self.environment, cwd=self.folder)
-        self.devices.append(id)
         await self.until_status(id, "ready")
         return device
 
     async def until_status(self, id: str, *statuses: str) -> None:
         async with self.client() as client:
-            for _ in range(1500):
-                answer = await client.get(f"/api/v1/devices/{id}")
-                if answer.status_code == 200 and answer.json()["status"] in statuses:
-                    return
-                await _moment()
-        raise AssertionError(f"{id} did not become {statuses}\n{self.process}")
+            await polled(client, f"/api/v1/devices/{id}", lambda answer: answer.json()["status"] in statuses)
 
     async def stop(self) -> int:
         assert self.process is not None
@@ -126,14 +125,39 @@ class RunningHub:
             yield client
 
 
+async def polled(
+    client: httpx.AsyncClient,
+    path: str,
+    holds: Callable[[httpx.Response], object],
+    **parameters: str | float,
+) -> httpx.Response:
+    """The first answer of which it holds: what is recorded is so a moment after it was heard."""
+    deadline = time.monotonic() + LIMIT
+    while not holds(answer := await client.get(path, params=parameters)):
+        assert time.monotonic() < deadline, answer.text
+        await asyncio.sleep(0.03)
+    return answer
+
+
+async def found(
+    client: httpx.AsyncClient, path: str, least: int = 1, **parameters: str | float
+) -> list[dict[str, Any]]:
+    """The items there, once there are so many."""
+    answer = await polled(client, path, lambda answer: len(answer.json()["items"]) >= least, **parameters)
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
 async def ended(client: httpx.AsyncClient, id: str) -> dict[str, object]:
     """The command when it has ended."""
+    said = ""
     for _ in range(10):
         answer = await client.get(f"/api/v1/commands/{id}", params={"wait": 5})
         assert answer.status_code == 200, answer.text
+        said = answer.text
         if answer.json()["ended"]:
             return dict(answer.json())
-    raise AssertionError(f"it did not end: {answer.text}")
+    raise AssertionError(f"it did not end: {said}")
 
 
 async def sse(client: httpx.AsyncClient, events: Iterable[str], **params: str) -> "Stream":
@@ -182,8 +206,3 @@ class Stream:
             elif line.startswith("data: "):
                 return kind, dict(json.loads(line.removeprefix("data: ")))
         raise AssertionError("the stream has ended")
-
-
-async def _moment() -> None:
-    looked = iter((False, True))
-    await until(lambda: next(looked))

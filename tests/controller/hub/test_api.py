@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.brokers import BrokerUnderTest
-from tests.controller.hub.running import RunningHub, ended, sse
+from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.processes import Processes
 
 WORDS = '''
@@ -85,9 +85,7 @@ async def test_device_tells_state_about_and_history(client: httpx.AsyncClient) -
     assert (state["status"], state["groups"], state["tags"]) == ("ready", ["kitchen"], {"room": "kitchen"})
     about = (await client.get("/api/v1/devices/lamp-1/about")).json()
     assert about["commands"]["dim"]["arguments"]["properties"]["level"]["maximum"] == 100
-    async with asyncio.timeout(10):
-        while not (states := (await client.get("/api/v1/devices/lamp-1/states")).json()["items"]):
-            await asyncio.sleep(0.05)  # it is recorded a moment after it was heard
+    states = await found(client, "/api/v1/devices/lamp-1/states")
     assert states[0]["status"] == "ready"
 
 
@@ -147,11 +145,7 @@ async def test_command_that_runs_is_found_at_its_location(client: httpx.AsyncCli
     answer = await post(client, "lamp-1", "hold", args=[str(tmp_path / "go")])
     assert answer.status_code == 202, answer.text
     location = answer.headers["location"]
-    async with asyncio.timeout(10):
-        while (body := (await client.get(location)).json())["counts"] != {"running": 1} or not body["outcomes"][0].get(
-            "fraction"
-        ):
-            await asyncio.sleep(0.02)
+    body = (await polled(client, location, lambda answer: answer.json()["outcomes"][0].get("fraction"))).json()
     assert (body["ended"], body["outcomes"][0]["fraction"], body["outcomes"][0]["text"]) == (False, 0.5, "holding")
     running = (await client.get("/api/v1/jobs")).json()["running"]
     assert [(each["device"], each["job"]["id"], each["job"]["behalf"]) for each in running] == [
@@ -244,26 +238,14 @@ async def test_same_key_and_body_is_the_same_command(client: httpx.AsyncClient, 
 # History
 
 
-async def until_found(client: httpx.AsyncClient, path: str, **params: Any) -> list[dict[str, Any]]:
-    """What is found there, once something is: it is recorded a moment after it was heard."""
-    async with asyncio.timeout(10):
-        while True:
-            answer = await client.get(path, params=params)
-            assert answer.status_code == 200, answer.text
-            items: list[dict[str, Any]] = answer.json()["items"]
-            if items:
-                return items
-            await asyncio.sleep(0.05)
-
-
 async def test_audit_results_and_progress_are_recorded(client: httpx.AsyncClient, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     id = (await post(client, "lamp-1", "hold", args=[str(tmp_path / "go")], wait=10)).json()["id"]
-    (command,) = await until_found(client, "/api/v1/commands", id=id)
+    (command,) = await found(client, "/api/v1/commands", id=id)
     assert (command["command"], command["behalf"], command["device"]) == ("hold", "local", "lamp-1")
-    (result,) = await until_found(client, "/api/v1/results", id=id)
+    (result,) = await found(client, "/api/v1/results", id=id)
     assert (result["status"], result["value"]) == ("done", "held")
-    progress = await until_found(client, f"/api/v1/commands/{id}/progress")
+    progress = await found(client, f"/api/v1/commands/{id}/progress")
     assert progress[-1]["text"] == "holding"
 
 
@@ -271,15 +253,13 @@ async def test_events_are_listed_and_summed_up(client: httpx.AsyncClient, unique
     for level in range(3):
         await post(client, "lamp-1", "tell", args={"name": f"n-{unique}", "key": f"k{level % 2}"}, wait=10)
     name = f"n-{unique}"
-    async with asyncio.timeout(10):
-        while len(found := await until_found(client, "/api/v1/events", name=name)) < 3:
-            await asyncio.sleep(0.05)
-    assert {event["key"] for event in found} == {"k0", "k1"}
-    summary = await until_found(client, "/api/v1/events/summary", name=name)
+    events = await found(client, "/api/v1/events", 3, name=name)
+    assert {event["key"] for event in events} == {"k0", "k1"}
+    summary = await found(client, "/api/v1/events/summary", name=name)
     assert [(each["key"], each["count"]) for each in summary] == [("k0", 2), ("k1", 1)]
-    assert name in await until_found(client, "/api/v1/events/names")
-    at = found[0]["time"]
-    bars = await until_found(client, "/api/v1/events/series", name=name, since=at - 60, until=at + 60, step=60)
+    assert name in (await client.get("/api/v1/events/names")).json()["items"]
+    at = events[0]["time"]
+    bars = await found(client, "/api/v1/events/series", name=name, since=at - 60, until=at + 60, step=60)
     assert sum(bar["count"] for bar in bars) == 3
 
 

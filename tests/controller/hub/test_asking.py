@@ -8,8 +8,8 @@ import pytest
 import pytest_asyncio
 
 from tests.brokers import BrokerUnderTest
-from tests.controller.hub.running import RunningHub, ended
-from tests.controller.hub.test_api import post, until_found
+from tests.controller.hub.running import RunningHub, ended, found
+from tests.controller.hub.test_api import post
 from tests.processes import Processes, Spawned, script
 
 
@@ -33,7 +33,7 @@ async def test_results_and_jobs_come_from_the_hub(hub: RunningHub, tmp_path: Pat
     async with hub.client() as client:
         done = (await post(client, "lamp-1", "dim", args=[5], wait=10)).json()["id"]
         running = (await post(client, "lamp-1", "hold", args=[str(tmp_path / "go")])).json()["id"]
-        await until_found(client, "/api/v1/results", id=done)
+        await found(client, "/api/v1/results", id=done)
         listed = json.loads((await outrider(hub, "results", "--json")).output)
         assert [(each["id"], each["value"]) for each in listed["results"]] == [(done, 5)]
         jobs = json.loads((await outrider(hub, "jobs", "--json")).output)
@@ -48,9 +48,9 @@ async def test_results_and_jobs_come_from_the_hub(hub: RunningHub, tmp_path: Pat
 async def test_events_are_queried_at_the_hub_and_followed(hub: RunningHub) -> None:
     async with hub.client() as client:
         await post(client, "lamp-1", "tell", args=["switched", "on"], wait=10)
-        await until_found(client, "/api/v1/events", name="switched")
-        found = json.loads((await outrider(hub, "events", "lamp-1", "--name", "switched", "--json")).output)
-        assert [(each["device"], each["key"], each["data"]) for each in found["events"]] == [
+        await found(client, "/api/v1/events", name="switched")
+        listed = json.loads((await outrider(hub, "events", "lamp-1", "--name", "switched", "--json")).output)
+        assert [(each["device"], each["key"], each["data"]) for each in listed["events"]] == [
             ("lamp-1", "on", {"level": 7})
         ]
         following = hub.processes(

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.brokers import BrokerUnderTest
-from tests.controller.hub.running import RunningHub, ended, sse
+from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.controller.hub.test_api import post, problem
 from tests.processes import Processes, script
 
@@ -28,20 +28,19 @@ async def test_kill_and_restart_go_on_with_what_was_accepted(hub: RunningHub, tm
     await hub.start_device("lamp-1")
     go = tmp_path / "go"
     async with hub.client() as client:
-        body = {"target": "lamp-1,lamp-9", "command": "hold", "args": [str(go)], "if_offline": "queue", "expires": 600}
-        first = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "k"})
+        order = {"target": "lamp-1,lamp-9", "command": "hold", "args": [str(go)], "if_offline": "queue", "expires": 600}
+        first = await client.post("/api/v1/commands", json=order, headers={"Idempotency-Key": "k"})
         assert first.status_code == 202, first.text
     id = first.json()["id"]
     await hub.kill()
     go.touch()
     await hub.start()
     async with hub.client() as client:
-        again = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "k"})
+        again = await client.post("/api/v1/commands", json=order, headers={"Idempotency-Key": "k"})
         assert again.json()["id"] == id
-        async with asyncio.timeout(20):
-            while (found := (await client.get(f"/api/v1/commands/{id}")).json())["counts"] != {"done": 1, "queued": 1}:
-                await asyncio.sleep(0.05)
-        assert (found["ended"], found["behalf"], found["target"]) == (False, "local", "lamp-1,lamp-9")
+        path, half = f"/api/v1/commands/{id}", {"done": 1, "queued": 1}
+        body = (await polled(client, path, lambda answer: answer.json()["counts"] == half)).json()
+        assert (body["ended"], body["behalf"], body["target"]) == (False, "local", "lamp-1,lamp-9")
         await hub.start_device("lamp-9")
         assert (await ended(client, id))["counts"] == {"done": 2}
     assert sorted(go.with_suffix(".runs").read_text().split()) == ["lamp-1", "lamp-9"]
@@ -57,8 +56,8 @@ async def test_old_outcome_is_found_after_a_restart(hub: RunningHub) -> None:
     (hub.folder / "state" / "outrider" / "hub-outbox.sqlite").unlink()  # a week later: only the store remembers
     await hub.start()
     async with hub.client() as client:
-        found = (await client.get(f"/api/v1/commands/{id}")).json()
-        assert (found["counts"], found["outcomes"][0]["value"], found["args"]) == ({"done": 1}, 3, [3])
+        body = (await client.get(f"/api/v1/commands/{id}")).json()
+        assert (body["counts"], body["outcomes"][0]["value"], body["args"]) == ({"done": 1}, 3, [3])
 
 
 async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path: Path) -> None:
@@ -95,9 +94,7 @@ async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path:
         assert body["outcomes"][0]["value"] is False
         await a.delete(f"/api/v1/commands/{id}")
         assert (await ended(a, id))["counts"] == {"cancelled": 1}
-        async with asyncio.timeout(10):
-            while not (await a.get("/api/v1/results", params={"id": id})).json()["items"]:
-                await asyncio.sleep(0.05)
+        await found(a, "/api/v1/results", id=id)
         for path in ("results", "commands"):
             assert (await b.get(f"/api/v1/{path}", params={"id": id, "behalf": "alice"})).json()["items"] == []
             assert len((await c.get(f"/api/v1/{path}", params={"id": id})).json()["items"]) == 1
@@ -118,9 +115,7 @@ async def test_removed_token_is_refused(hub: RunningHub) -> None:
         assert (await client.get("/api/v1/me")).json()["name"] == "ci"
         remove = hub.processes(script("outrider"), "hub", "token", "remove", "ci", env=hub.environment)
         assert await remove.wait(30) == 0, str(remove)
-        async with asyncio.timeout(20):
-            while (await client.get("/api/v1/me")).status_code != 401:
-                await asyncio.sleep(0.1)
+        await polled(client, "/api/v1/me", lambda answer: answer.status_code == 401)
     listed = hub.processes(script("outrider"), "hub", "token", "list", "--json", env=hub.environment)
     assert await listed.wait(30) == 0
     assert [each["name"] for each in json.loads(listed.output)["tokens"]] == ["other"]
@@ -172,9 +167,7 @@ async def test_records_are_exported_while_the_hub_runs(hub: RunningHub) -> None:
     await hub.start_device("lamp-1")
     async with hub.client() as client:
         id = (await post(client, "lamp-1", "dim", args=[3], wait=10)).json()["id"]
-        async with asyncio.timeout(10):
-            while not (await client.get("/api/v1/results", params={"id": id})).json()["items"]:
-                await asyncio.sleep(0.05)
+        await found(client, "/api/v1/results", id=id)
     export = hub.processes(
         script("outrider"), "hub", "export", "--since", "1h", "--kind", "result", env=hub.environment
     )

@@ -204,6 +204,12 @@ def test_command_whose_time_is_forgotten_is_counted_without_a_latency() -> None:
     assert now.all("outrider_command_duration_seconds_count") == {}
 
 
+def test_result_that_is_none_by_its_status_is_a_record_and_no_answer() -> None:
+    now = counted([command("a"), result("a", 103.0, Status.QUEUED)])
+    assert now.all("outrider_commands_total") == {}
+    assert now("outrider_records_total", kind="result") == 1
+
+
 def test_metrics_of_two_hubs_in_one_process_are_apart() -> None:
     event = EventRecord(id="1", device="lamp-1", name="initial", time=1.0, received=1.0)
     assert counted([event])("outrider_records_total", kind="event") == 1

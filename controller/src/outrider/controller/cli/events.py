@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import msgspec
 import typer
-from msgspec import UNSET, UnsetType, to_builtins
+from msgspec import UnsetType, to_builtins
 from rich.text import Text
 
 from outrider.controller.events import Listener
@@ -188,6 +188,6 @@ def _show(event: Event | EventRecord, form: Form) -> None:
 def _plain(event: Event | EventRecord) -> dict[str, object]:
     fields: dict[str, object] = to_builtins(msgspec.structs.replace(event, data=None))
     plain = {name: value for name, value in fields.items() if value is not None and name != "type"}
-    if event.data is not None and event.data is not UNSET and not isinstance(event.data, UnsetType):
+    if event.data is not None and not isinstance(event.data, UnsetType):
         plain["data"] = msgspec.json.decode(event.data)
     return plain

@@ -191,6 +191,7 @@ async def _run(settings: "HubSettings", *, may_start: bool) -> None:
         loop.add_signal_handler(number, asked_to_end.set)
     output = results_console()
     async with _broker(may_start=may_start) as process, Hub(settings) as running:
+        _settle_memory()
         started = "which it has started" if process is not None else "found there"
         output.print(
             Text(
@@ -263,13 +264,13 @@ def export(
     A TIME is 2026-11-25, 2026-11-25T14:30, with an offset or in local time, Unix seconds, or how long ago: 2h, 7d.
     """
     _require()
-    from outrider.controller.hub.export import KINDS, comma_separated, ndjson
+    from outrider.controller.hub.export import KINDS, Kind, comma_separated, ndjson
     from outrider.controller.hub.store import Store
 
     for each in kind or ():
         if each not in KINDS:
             raise typer.BadParameter(f"there is no kind {each}: {', '.join(KINDS)}")
-    kinds = [each for each in KINDS if not kind or each in kind]
+    kinds: list[Kind] = [each for each in KINDS if not kind or each in kind]
     write = ndjson if format is Format.NDJSON else comma_separated
     with Store.open(database or _default_database(), read_only=True) as store:
         for line in write(store.export(kinds, since, until)):

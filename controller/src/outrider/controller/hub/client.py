@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Generator, Iterator
+from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -164,7 +165,7 @@ class HubClient:
         if not said.code:
             return HubUnreachable(f"what answers at {self._url} is no hub: HTTP {answer.status_code}")
         words = said.detail
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
             words += "; put one into OUTRIDER_HUB_TOKEN"
         return HubRefused(words, said.code)
 

@@ -67,7 +67,7 @@ class Metrics:
             ["status"],
             registry=self.registry,
         )
-        self._latencies = Histogram(
+        latencies = Histogram(
             "outrider_command_duration_seconds",
             "From a command's issued, by its requester's clock, until the hub heard the final answer, by its own.",
             ["status"],
@@ -94,6 +94,8 @@ class Metrics:
         for status in Status:
             if status.final:
                 self._commands.labels(status)
+        self._took = {status: latencies.labels(status) for status in Status if status.final}
+        """By status: `labels` looks for them anew each time."""
         self._issued: dict[_Asked, float] = {}
 
     def watch(self, parts: "Parts") -> None:
@@ -109,13 +111,14 @@ class Metrics:
         for record in records:
             if isinstance(record, CommandRecord):
                 self._remember(record)
-            elif isinstance(record, ResultRecord):
+            elif isinstance(record, ResultRecord) and record.status.final:  # anybody can publish another
                 results.append(record)
         for result in results:  # a command may stand after its answer in a batch
-            self._commands.labels(result.status).inc()
             issued = self._issued.get(_Asked(result.requester, result.id))
             if issued is not None:
-                self._latencies.labels(result.status).observe(max(result.received - issued, 0.0))
+                self._took[result.status].observe(max(result.received - issued, 0.0))
+        for status, count in Count(result.status for result in results).items():
+            self._commands.labels(status).inc(count)
 
     def answered(self, route: str, method: str, status: str, seconds: float | None) -> None:
         """Count an answered request.

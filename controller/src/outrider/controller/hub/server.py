@@ -5,7 +5,7 @@ import contextlib
 import socket
 from collections.abc import Generator
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -123,8 +123,7 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
-        if self._timer is None and (cycle is None or cycle.response_complete):
+        if self._timer is None and self._idle():
             self._expect_headers()
         if self._timer is not None:
             self._begun += len(data)
@@ -135,6 +134,11 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._headers_came()
         super().on_headers_complete()
+
+    def _idle(self) -> bool:
+        """Whether no request is being answered."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # none before the first request
+        return cycle is None or cycle.response_complete
 
     def _expect_headers(self) -> None:
         self._begun = 0

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final, cast
 from urllib.parse import urlsplit
 
+from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Message, Receive, Scope, Send
 from msgspec import json
 
@@ -52,7 +53,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or refuse it."""
-        headers = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             self._check(scope, headers)
             body = await _body(receive, headers)
@@ -72,7 +73,7 @@ class Gate:
         if self._loopback and _name(host) not in LOOPBACK_HOSTS:
             words = f"this hub is for its own machine, and is not called {host!r}: ask for localhost"
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "wrong-host", words)
-        if scope.get("method") in _WRITING:
+        if scope["type"] == ScopeType.HTTP and scope["method"] in _WRITING:
             self._check_site(host, headers)
 
     def _check_site(self, host: str, headers: Mapping[bytes, bytes]) -> None:

@@ -150,7 +150,7 @@ def _wanted(hub: Parts, client: Client, target: Target | None, types: frozenset[
         state = hub.fleet.roster.states.get(device)
         if state is None:
             return False
-        return bool(target.devices(Devices({device: state}, frozenset({device}))))
+        return device in target.devices(Devices({device: state}, frozenset({device})))
 
     def theirs(record: CommandRecord | ProgressRecord | ResultRecord) -> bool:
         if audits:

@@ -188,9 +188,8 @@ def _what_is_invalid(error: ValidationException) -> tuple[str, str | None]:
 
 def _complaints(extra: object) -> Iterator[tuple[str | None, str]]:
     """What Litestar found wrong: which field or parameter, where it is one, and why."""
-    for each in extra if isinstance(extra, list) else ():
-        with contextlib.suppress(ValidationError):
-            complaint = convert(each, _Complaint)
+    with contextlib.suppress(ValidationError):
+        for complaint in convert(extra, list[_Complaint]):
             yield complaint.key, complaint.message
 
 
