@@ -9,7 +9,7 @@ from outrider.device import Device, Job, MemoryJournal
 from tests.brokers import BrokerUnderTest
 from tests.device.test_calls import device, lamp, town
 from tests.peers import Connect, Peer
-from tests.processes import Processes
+from tests.processes import Processes, until
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -85,6 +85,37 @@ async def test_jobs_at_the_same_time_keep_their_traces_apart(
     untraced: list[dict[str, object]] = [{"command": "dim"}, {"command": "dim_in_thread"}]
     asked = await asked_of_lamp(broker, prefix, connect, *commands, *untraced)
     assert asked == {**dict(enumerate(OTHERS)), len(OTHERS): None, len(OTHERS) + 1: None}
+
+
+async def test_command_that_runs_again_after_a_crash_keeps_its_trace(
+    broker: BrokerUnderTest, prefix: str, connect: Connect
+) -> None:
+    runs: list[int] = []
+
+    def made() -> Device:
+        relay = Device("relay", initial="ready")
+
+        @relay.command(idempotent=True)
+        async def dim(job: Job, level: int) -> int:
+            runs.append(level)
+            if len(runs) == 1:
+                await asyncio.Event().wait()
+            return await job.call("lamp-2", "dim", level, type=int)
+
+        return relay
+
+    async with town(broker.address, prefix) as served:
+        first = made()
+        await served.serve(first, lamp())
+        peer = await connect(Peer(broker.address))
+        await peer.subscribe(f"{prefix}/devices/lamp-2/cmd/relay")
+        command = json.dumps({"id": "c1", "command": "dim", "args": [40], "trace": TRACE})
+        await peer.publish(f"{prefix}/devices/relay/cmd/peer", command.encode())
+        await until(lambda: runs)
+        await served.crash(first)
+        await served.serve(made())
+        (asked,) = await peer.wait_for_count(1)
+    assert asked.json()["trace"] == TRACE
 
 
 async def test_what_is_asked_outside_of_a_command_has_no_trace(
