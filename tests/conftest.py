@@ -73,6 +73,15 @@ async def restartable_broker(request: pytest.FixtureRequest) -> AsyncIterator[Br
         yield process
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what a whole module starts out of the user's own folders, and apart from what other workers start."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+            environment.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this test's devices keep their journals: two tests may have a device of the same id."""

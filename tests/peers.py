@@ -154,7 +154,7 @@ class Peer:
             client.loop_start()
             reason = await self._connected
         if reason.is_failure:
-            await asyncio.to_thread(client.loop_stop)
+            await self._stop()
             raise ConnectionError(str(reason))
 
     async def subscribe(
@@ -176,7 +176,7 @@ class Peer:
         code, mid = subscribe()
         if code == mqtt.MQTT_ERR_NO_CONN and not self._used:
             # rumqttd rarely closes a connection at its very beginning, made in the moment when another ended.
-            await asyncio.to_thread(self._client.loop_stop)
+            await self._stop()
             await self.connect(timeout)
             code, mid = subscribe()
         assert code == mqtt.MQTT_ERR_SUCCESS, code
@@ -282,7 +282,7 @@ class Peer:
     async def close(self) -> None:
         """Disconnect cleanly. May be called twice."""
         self._client.disconnect()
-        await asyncio.to_thread(self._client.loop_stop)
+        await self._stop()
 
     async def drop(self) -> None:
         """End the connection without a word, as a crash would: the broker publishes the will."""
@@ -290,7 +290,12 @@ class Peer:
         if isinstance(connection, socket.socket):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        await self._stop()
+
+    async def _stop(self) -> None:
         await asyncio.to_thread(self._client.loop_stop)
+        # paho closes what wakes its thread when it is collected itself, which the garbage collector may do too late.
+        self._client._reset_sockets(sockpair_only=True)  # pyright: ignore[reportPrivateUsage]
 
     async def _acknowledged(self, kind: str, mid: int, timeout: float) -> Sequence[ReasonCode]:
         # The acknowledgement may have come before we knew the packet id.

@@ -65,6 +65,14 @@ def test_wheel_is_typed_licensed_and_has_no_namespace_init(wheels: Path, part: s
     assert others in ([], ["outrider/"])
 
 
+def test_controller_has_the_page_and_its_libraries(wheels: Path) -> None:
+    [wheel] = wheels.glob("outrider_controller-*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    page = "outrider/controller/hub/pages"
+    assert {f"{page}/web/index.html", f"{page}/web/main.js", f"{page}/vendor/preact.js"} <= names
+    assert f"{page}/vendor/LICENSES.txt" in names
+
+
 def test_schema_needs_msgspec_only(install: Install) -> None:
     programs = install("outrider-schema")
     assert installed(programs) == {"outrider-schema", "msgspec"}

@@ -288,6 +288,7 @@ def test_table_of_topics_is_that_of_the_code() -> None:
     assert set(named) == {
         *(built.command("x"), built.command("x", "x"), built.group("x"), built.group("x", "x"), built.state("x")),
         *(built.about("x"), built.progress("x", "x"), built.result("x"), built.result("x", "x"), built.event("x", "x")),
+        built.member("x", "x"),
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ async def setting(broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFact
     directory = tmp_path_factory.mktemp("repl")
     processes = Processes(directory)
     try:
-        setting = Setting(broker.address, "test-repl-" + directory.name.replace("_", "-"), processes)
+        setting = Setting(broker.address, f"test-repl-{secrets.token_hex(5)}", processes)
         _start_devices(setting, directory)
         await until_ready(setting, ("lamp-1", "lamp-2", "gear-1"))
         yield setting

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 import shlex
 import signal
 import socket
@@ -177,7 +178,7 @@ async def stage(
 ) -> AsyncIterator[Stage]:
     folder = tmp_path_factory.mktemp("stage")
     (folder / "oven.py").write_text(OVEN)
-    stage = Stage(broker, f"test-{folder.name}-{id(folder)}", module_spawn, folder)
+    stage = Stage(broker, f"test-{secrets.token_hex(5)}", module_spawn, folder)
     async with asyncio.TaskGroup() as tasks:
         for number in (1, 2):
             tasks.create_task(stage.device(f"lamp-{number}", "--id", f"lamp-{number}", "--ready", "--group", "lamps"))

@@ -1,6 +1,8 @@
 """One command to many devices: rollouts, samples, who is away, cancelling, typed outcomes."""
 
 import asyncio
+import math
+import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,11 +10,27 @@ import pytest
 from msgspec import Struct, ValidationError
 
 from outrider.controller import Dispatch, Fleet, Outcome
+from outrider.controller.course import AnyOf, Patience
+from outrider.controller.faults import FaultProxy, Hold
 from outrider.controller.plan import Plan, Share
-from outrider.device import Device, Job
-from outrider.schema import CommandFailed, LocalError, NoAnswer, NoMember, Result, Status, UnknownTarget
+from outrider.device import Device, Invocation, Job
+from outrider.schema import (
+    UNKNOWN,
+    Command,
+    CommandFailed,
+    Error,
+    LocalError,
+    NoAnswer,
+    NoMember,
+    Result,
+    State,
+    Status,
+    UnknownTarget,
+)
 from tests.brokers import BrokerUnderTest
+from tests.controller.test_results import claim
 from tests.peers import Connect, Peer
+from tests.processes import until
 
 
 class Reading(Struct):
@@ -357,6 +375,31 @@ class TestPool:
         assert len(dispatch.passed) == 2
         assert {*outcomes, *(each.device for each in dispatch.passed)} == {"lamp-0", "lamp-1", "lamp-2"}
 
+    @pytest.mark.parametrize(
+        ("unknown", "idempotent", "elsewhere"), [(True, False, False), (True, True, True), (False, False, True)]
+    )
+    async def test_another_member_is_asked_after_expired_only_where_the_first_cannot_have_run_it(
+        self, unknown: bool, idempotent: bool, elsewhere: bool
+    ) -> None:
+        states = {id: State(device=id, status="ready", session=1, since=0) for id in ("lamp-0", "lamp-1")}
+        invocation = Invocation("a1", Command(id="a1", command="work"))
+        patience = Patience(until=100.0, lost_too=True, taken_by=30.0)
+        course = AnyOf(
+            "words",
+            tuple(states),
+            invocation,
+            states,
+            patience,
+            load=lambda _: 0,
+            idempotent=idempotent,
+            chance=random.Random(0),
+        )
+        (first,) = course.step(0.0).send
+        error = Error("", "expired", {UNKNOWN: True} if unknown else None)
+        expired = Result(id="a1", device=first, command="work", status=Status.EXPIRED, error=error)
+        assert course.finished(expired, 1.0) == (not elsewhere)
+        assert len(course.step(1.0).send) == elsewhere
+
     async def test_a_pool_without_a_ready_member_says_so_and_nothing_is_sent(
         self, bench: Bench, connect: Connect
     ) -> None:
@@ -397,3 +440,53 @@ class TestPool:
                     break
             else:
                 raise AssertionError("it was never picked")
+
+
+async def test_an_answer_that_comes_while_the_wait_ends_is_told(bench: Bench, connect: Connect) -> None:
+    """Only a device that is lost is missing, so nothing is waited for but the broker's word; then it answers."""
+    peer = await connect(Peer(bench.broker.address))
+    await claim(peer, bench.prefix, "gone-1", "lost")
+    await peer.subscribe(f"{bench.prefix}/devices/gone-1/cmd/#")
+    async with (
+        FaultProxy(bench.broker.address) as proxy,
+        Fleet(proxy.address, requester="tester", prefix=bench.prefix) as fleet,
+    ):
+        proxy.add(Hold(packet="PUBACK", direction="to_client"))
+        dispatch = fleet.dispatch("gone-1", "work", [])
+        telling = asyncio.create_task(told(dispatch))
+        await peer.wait_for_topic(f"{bench.prefix}/devices/gone-1/cmd/tester")
+        await answer(peer, bench.prefix, "gone-1", dispatch.id)
+        await until(lambda: not dispatch.missing)
+        assert not telling.done()
+        proxy.release()
+        assert await telling == [("gone-1", Status.DONE)]
+
+
+async def test_an_answer_that_comes_while_another_outcome_is_taken_is_told_late(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await claim(peer, bench.prefix, "gone-1", "lost")
+    async with Fleet(bench.broker.address, requester="tester", prefix=bench.prefix) as fleet:
+        dispatch = fleet.dispatch("gone-1", "work", [], wait=math.inf)
+        async for _, message in dispatch:
+            assert isinstance(message, Result)
+            assert message.status is Status.QUEUED
+            await answer(peer, bench.prefix, "gone-1", dispatch.id)
+            await until(lambda: not dispatch.missing)
+        async with asyncio.timeout(10):
+            late = [
+                (device, message.status) async for device, message in dispatch.late() if isinstance(message, Result)
+            ]
+        assert late == [("gone-1", Status.DONE)]
+        assert dispatch.outcomes["gone-1"].status is Status.DONE
+
+
+async def told(dispatch: Dispatch) -> list[tuple[str, Status]]:
+    """The outcomes that were told, in order."""
+    async with asyncio.timeout(20):
+        return [(device, message.status) async for device, message in dispatch if isinstance(message, Result)]
+
+
+async def answer(peer: Peer, prefix: str, device: str, id: str) -> None:
+    """Answer in the name of a device that does not exist."""
+    result = {"id": id, "device": device, "command": "work", "status": "done", "finished": 5}
+    await peer.publish(f"{prefix}/devices/{device}/result/tester", result)

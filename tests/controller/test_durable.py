@@ -10,11 +10,12 @@ import pytest
 
 from outrider.controller import Dispatch, Fleet
 from outrider.controller.accounting import NotHere, outcomes_of
+from outrider.controller.broker import BrokerProcess
 from outrider.controller.durable import KEPT, KEPT_OPEN, DurableOutbox, OutboxUnusable, Place
 from outrider.controller.plan import Plan
 from outrider.device import Device, Job, Pace
 from outrider.schema import BrokerUnreachable, Result, Status
-from tests.brokers import BrokerUnderTest
+from tests.brokers import BrokerUnderTest, started
 from tests.controller.test_cli import Ended
 from tests.peers import Connect, Peer
 from tests.processes import Processes, Spawned, script, until
@@ -136,6 +137,25 @@ async def test_sender_killed_after_it_published_is_accounted_for_by_another_proc
         assert sorted(bench.ran) == ["lamp-1", "lamp-2"]
         again = await bench.cli("results", id)
         assert (again.code, again.output.count("done")) == (0, 3)
+
+
+async def test_results_are_told_without_a_broker_as_far_as_they_are_written_down(
+    restartable_broker: BrokerProcess, spawn: Processes, tmp_path: Path
+) -> None:
+    bench = Bench(started(restartable_broker), "", spawn, tmp_path)
+    async with bench.serving("lamp-1"):
+        bench.go_on.set()
+        assert (await bench.cli("send", "lamp-1", "work", "--durable")).code == 0
+        id = (await bench.cli("results")).output.splitlines()[1].split()[0]
+        bench.go_on.clear()
+        waiting = (await bench.cli("send", "lamp-1", "work", "--durable", "--no-wait")).output.strip()
+        await restartable_broker.stop()
+        alone = await bench.cli("results", id)
+        assert (alone.code, alone.output.split()[:3], alone.errors) == (0, ["lamp-1", "done", "lamp-1"], "")
+        listed = await bench.cli("results")
+        assert listed.code == 3
+        assert f"not ended: {waiting} work to lamp-1 (0 of 1 device ended, good for" in listed.errors
+        assert (await bench.cli("results", waiting)).code == 3
 
 
 async def test_sender_killed_before_it_published_is_made_up_for_by_another_process(bench: Bench) -> None:
@@ -280,6 +300,27 @@ async def test_accepted_command_that_its_device_calls_expired_is_interrupted(ben
     await peer.publish(f"{bench.prefix}/devices/lamp-1/result/tester", b"", retain=True)
     assert findings is not None
     assert findings.outcomes["lamp-1"].status is Status.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked", "same"),
+    [
+        ("localhost:1883", "127.0.0.1:1883", True),
+        ("[::1]:1883", "localhost:1883", True),
+        ("localhost:1883", "localhost:1884", False),
+        ("one:1883,two:1883", "two:1883", True),
+        ("one:1883,two:1883", "three:1883", False),
+        ("/run/mosquitto.sock", "/run/mosquitto.sock", True),
+        ("/run/mosquitto.sock", "/run/other.sock", False),
+    ],
+)
+def test_broker_is_known_by_any_of_its_hosts(tmp_path: Path, sent: str, asked: str, same: bool) -> None:
+    with DurableOutbox(tmp_path / "outbox.sqlite") as outbox:
+        record = outbox.begin("a1", Place(sent, "", "me"), ["lamp-1"], command="work", target="lamp-1")
+        record.sending(["lamp-1"], b"{}", 1.0)
+        assert [brief.id for brief in outbox.unfinished(Place(asked, "", "me"))] == ["a1"] * same
+        assert outbox.unfinished(Place(asked, "", "you")) == []
+        assert outbox.unfinished(Place(asked, "site", "me")) == []
 
 
 async def test_command_of_another_requester_or_broker_is_not_gone_on_with(bench: Bench) -> None:

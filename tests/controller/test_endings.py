@@ -169,3 +169,41 @@ async def test_what_devices_print_waits_while_ctrl_c_is_answered(hall: Hall) -> 
         *lines, outcome = [line for line in terminal.text.splitlines() if line]
         assert lines == [f"press-1  | at {number}" for number in range(40)]
         assert outcome.startswith("press-1  done  counted")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--version",
+        "--help",
+        "devices",
+        "watch --once",
+        "send press-1 ping",
+        "send press-1 ping --json",
+        "send press-1 ping --no-wait",
+        "demo --no-interactive",
+    ],
+)
+async def test_an_output_that_cannot_be_written_ends_it_in_words(hall: Hall, line: str) -> None:
+    process = hall.spawn("bash", "-c", f"exec {OUTRIDER} {line} > /dev/full", env=hall.env)
+    assert await process.wait(20) == 1
+    assert process.errors.endswith("error: standard output cannot be written: No space left on device\n")
+    assert "Traceback" not in process.errors
+
+
+async def test_a_script_whose_output_cannot_be_written_ends_in_words(hall: Hall) -> None:
+    line = f"echo send press-1 ping | {OUTRIDER} repl > /dev/full; exit ${{PIPESTATUS[1]}}"
+    process = hall.spawn("bash", "-c", line, env=hall.env)
+    assert await process.wait(20) == 1
+    assert process.errors == "error: standard output cannot be written: No space left on device\n"
+
+
+async def test_what_goes_on_is_said_where_the_id_cannot_be_written(hall: Hall) -> None:
+    process = hall.spawn("bash", "-c", f"exec {OUTRIDER} send press-1 count 9 --no-wait > /dev/full", env=hall.env)
+    assert await process.wait(20) == 1
+    assert "to cancel it: outrider cancel " in process.errors
+
+
+async def test_standard_error_that_cannot_be_written_changes_no_exit_code(hall: Hall) -> None:
+    process = hall.spawn("bash", "-c", f"exec {OUTRIDER} send nobody ping 2> /dev/full", env=hall.env)
+    assert await process.wait(20) == 2

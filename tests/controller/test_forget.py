@@ -19,6 +19,7 @@ async def keep(peer: Peer, prefix: str, id: str, status: str = "terminated", ses
     await peer.publish(f"{root}/state", state, retain=True)
     await peer.publish(f"{root}/about", {"versions": {}, "commands": {}}, retain=True)
     result = {"id": "a", "device": id, "command": "c", "status": "done"}
+    await peer.publish(f"{prefix}/pools/words/{id}", {"device": id}, retain=True)
     for topic in ("result", "result/ann", "result/bob"):
         await peer.publish(f"{root}/{topic}", result, retain=True)
 
@@ -35,12 +36,12 @@ async def test_nothing_is_left_of_the_devices_forgotten_and_everything_of_the_ot
         await keep(peer, prefix, id)
     async with Fleet(broker.address, requester="tester", prefix=prefix) as fleet:
         forgotten = await forget(fleet, ["lamp-1", "lamp-2", "nobody"])
-        assert forgotten.topics == {"lamp-1": 5, "lamp-2": 5, "nobody": 0}
+        assert forgotten.topics == {"lamp-1": 6, "lamp-2": 6, "nobody": 0}
         assert forgotten.kept == {}
         await fleet.connection.roundtrip()
         assert [state.device for state in fleet.devices()] == ["lamp-3"]
         assert await retained(fleet, ["lamp-1", "lamp-2"]) == []
-        assert len(await retained(fleet, ["lamp-3"])) == 5
+        assert len(await retained(fleet, ["lamp-3"])) == 6
 
 
 async def test_results_of_a_device_that_nobody_has_seen_are_cleared(
@@ -51,7 +52,7 @@ async def test_results_of_a_device_that_nobody_has_seen_are_cleared(
     await peer.publish(f"{prefix}/devices/lamp-1/state", b"", retain=True)
     process = run(spawn, broker, prefix, "lamp-1", "--yes")
     assert await process.wait(20) == 0
-    assert "forgot 1 device: 4 retained messages cleared" in process.output
+    assert "forgot 1 device: 5 retained messages cleared" in process.output
 
 
 async def test_device_that_is_connected_is_not_forgotten(
@@ -63,7 +64,7 @@ async def test_device_that_is_connected_is_not_forgotten(
     async with Fleet(broker.address, requester="tester", prefix=prefix) as fleet:
         with pytest.raises(StillThere, match="lamp-1: connected"):
             await forget(fleet, ["lamp-1", "lamp-2"])
-        assert len(await retained(fleet, ["lamp-1", "lamp-2"])) == 10
+        assert len(await retained(fleet, ["lamp-1", "lamp-2"])) == 12
     process = run(spawn, broker, prefix, "all", "--yes")
     assert await process.wait(20) == 2
     assert "leave them out, as in 'TARGET - lamp-1'" in process.errors

@@ -25,6 +25,7 @@ from tests.controller.test_cli import Ended
 from tests.controller.test_results import Bench, claim, until
 from tests.peers import Connect, Peer
 from tests.processes import Processes, script
+from tests.terminals import open_terminal
 from tests.test_docs import ROOT, examples
 
 Cli = Callable[..., Awaitable[Ended]]
@@ -104,6 +105,34 @@ async def test_a_running_job_is_listed_and_cancelled_by_other_processes(bench: B
         assert (none.code, none.output, none.errors) == (0, "", "no job runs; 1 device asked\n")
 
 
+@pytest.mark.parametrize(("words", "status"), [("results", "done"), ("cancel", "cancelled")])
+async def test_outcomes_are_printed_while_a_device_does_not_answer(
+    bench: Bench, spawn: Processes, connect: Connect, words: str, status: str
+) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await claim(peer, bench.prefix, "silent-1", "ready")
+    env = {"OUTRIDER_BROKER": bench.broker.address, "OUTRIDER_PREFIX": bench.prefix, "OUTRIDER_NAME": "tester"}
+    async with bench.serving("lamp-1") as fleet:
+        id = await (
+            bench.send(fleet, "lamp-1", "echo", 1) if status == "done" else bench.begin(fleet, "lamp-1", "burn")
+        )
+        process = spawn(script("outrider"), words, id, env=env)
+        await process.wait_for(rf"^lamp-1  {status}", 9)
+        assert process.running
+        assert await process.wait(40) == 1
+        assert process.output.count("lamp-1") == 1
+        assert "silent-1: no answer to " in process.errors
+
+
+async def test_a_terminal_says_who_has_not_answered(bench: Bench, connect: Connect) -> None:
+    peer = await connect(Peer(bench.broker.address))
+    await claim(peer, bench.prefix, "silent-1", "ready")
+    env = {"OUTRIDER_BROKER": bench.broker.address, "OUTRIDER_PREFIX": bench.prefix, "OUTRIDER_NAME": "tester"}
+    async with open_terminal(script("outrider"), "jobs", env=env) as terminal:
+        await terminal.wait_for("^asking for jobs: no answer from silent-1 yet *$", 9)
+        assert await terminal.wait(20) == 1
+
+
 async def test_json_has_all_that_is_known(bench: Bench, cli: Cli, connect: Connect) -> None:
     peer = await connect(Peer(bench.broker.address))
     await claim(peer, bench.prefix, "gone-1", "lost")
@@ -147,7 +176,7 @@ async def test_devices_that_are_away_are_said_to_be(bench: Bench, cli: Cli, conn
         assert (cancelled.code, cancelled.output) == (1, "")
         unknown = await cli("results", "c9")
         assert unknown.code == 2
-        assert "or it waits for a device that is away" in unknown.errors
+        assert "gone-1, gone-2 may know of it when back; else it is mistyped" in unknown.errors
 
 
 async def test_what_devices_say_cannot_act_on_the_terminal(bench: Bench, cli: Cli, connect: Connect) -> None:
@@ -209,9 +238,11 @@ async def test_an_empty_fleet_has_nothing_and_says_so(cli: Cli) -> None:
 async def test_no_broker_exits_with_3(cli: Cli, words: list[str]) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
-        ended = await cli(*words, "--broker", f"mqtt://127.0.0.1:{held.getsockname()[1]}")
+        port = held.getsockname()[1]
+        ended = await cli(*words, "--broker", f"mqtt://127.0.0.1:{port}")
     assert (ended.code, ended.output) == (3, "")
     assert ended.errors.startswith("error: ")
+    assert ended.errors.endswith(f"To try things out, start one: outrider broker --port {port}\n")
 
 
 def rendered(table: Table, width: int) -> list[str]:

@@ -166,6 +166,35 @@ def test_the_table_leaves_out_columns_that_all_have_empty() -> None:
 
 
 @pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (120, ["DEVICE", "STATUS", "SINCE", "GROUPS", "POOLS", "TAGS", "VERSIONS"]),
+        (60, ["DEVICE", "STATUS", "SINCE", "GROUPS", "POOLS", "TAGS"]),
+        (50, ["DEVICE", "STATUS", "SINCE", "GROUPS", "TAGS"]),
+        (40, ["DEVICE", "STATUS", "SINCE", "GROUPS"]),
+        (30, ["DEVICE", "STATUS", "SINCE"]),
+    ],
+)
+def test_the_table_leaves_out_columns_that_have_no_room(width: int, columns: list[str]) -> None:
+    tags: dict[str, str | int | float | bool] = {"room": "kitchen", "floor": 2, "maker": "somebody"}
+    state = State(
+        device="lamp-1",
+        status="terminated",
+        session=1,
+        since=40.0,
+        groups=["upstairs", "kitchen"],
+        pools=["words"],
+        tags=tags,
+    )
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(devices_table([state], {"lamp-1": About(versions={"outrider": "0.1.0"}, commands={})}, now=100.0))
+    header, *lines = console.export_text().splitlines()
+    assert header.split() == columns
+    assert lines[0].split()[:4] == ["lamp-1", "terminated", "1", "min"]
+    assert len(lines) <= 4
+
+
+@pytest.mark.parametrize(
     ("schema", "words"),
     [
         ({"type": "integer", "minimum": 0, "maximum": 9}, "integer, 0 to 9"),

@@ -157,13 +157,13 @@ async def test_lost_broker_is_told_and_answers_come_in_when_it_is_back(
         await restartable_broker.stop()
         await terminal.wait_for("lost the broker")
         await terminal.wait_for_line(r"gear-1 \[no broker\]> turn le")
+        terminal.type("ft" + ENTER)
+        await terminal.wait_for(r"^\[2\] gear-1 turn left +waits for the broker")
         await restartable_broker.start()
         await terminal.wait_for("the broker is back", timeout=20)
-        await terminal.wait_for_line(r"gear-1 \[ready\]> turn le", timeout=20)
+        await terminal.wait_for(r"^\[2\] gear-1  done  left 1 False", timeout=20)
         go.touch()
         await terminal.wait_for(r"^\[1\] gear-1  done  held")
-        terminal.type("ft" + ENTER)
-        await terminal.wait_for(r"^\[2\] gear-1  done  left 1 False")
 
 
 async def test_device_that_is_killed_shows_as_lost(

@@ -43,6 +43,12 @@ from outrider.schema.errors import InvalidAddress, LocalError
         ("unix://al:p%2Fw@/run/m", Address("", 0, user="al", password="p/w", kind="unix", path="/run/m")),
         ("mqtt://one,two:1884,[::1]:1885", Address("one", 1883, more=(("two", 1884), ("::1", 1885)))),
         ("mqtts://al:p,w@one,two?ca=c", Address("one", 8883, True, "al", "p,w", "c", more=(("two", 8883),))),
+        ("mqtt://host?keepalive=120", Address("host", 1883, keepalive=120)),
+        (
+            "wss://host?keepalive=5&ca=c",
+            Address("host", 443, True, ca="c", kind="websocket", path="/mqtt", keepalive=5),
+        ),
+        ("unix:///run/m?keepalive=65535", Address("", 0, kind="unix", path="/run/m", keepalive=65535)),
         ("ws://one,two:81/x", Address("one", 80, kind="websocket", path="/x", more=(("two", 81),))),
     ],
 )
@@ -91,8 +97,12 @@ def test_url_is_parsed(url: str, expected: Address) -> None:
         ("mqtt://host?ca=x", "need TLS"),
         ("mqtts://host?cafile=x", "unknown option cafile"),
         ("mqtts://host?ca=", "ca names no file"),
-        ("mqtts://host?ca", "not NAME=FILE"),
+        ("mqtts://host?ca", "not NAME=VALUE"),
         ("mqtts://host?key=k.pem", "a key needs its certificate"),
+        ("mqtt://host?keepalive=4", "keepalive is a number of seconds, 5 to 65535"),
+        ("mqtt://host?keepalive=65536", "keepalive is a number of seconds"),
+        ("mqtt://host?keepalive=2m", "keepalive is a number of seconds"),
+        ("mqtt://host?keepalive=", "keepalive is a number of seconds"),
     ],
 )
 def test_bad_url_is_refused_with_what_is_wrong(url: str, says: str) -> None:
@@ -149,6 +159,8 @@ def test_text_never_shows_the_password() -> None:
         "wss://alice@host:99/a%20b?ca=ca.pem",
         "unix://alice@/run/a%20b%401.sock",
         "mqtt://alice@one:1,[::1]:2",
+        "mqtt://alice@one:1,[::1]:2?keepalive=90",
+        "unix:///run/m.sock?keepalive=90",
     ],
 )
 def test_text_without_password_is_read_back(url: str) -> None:

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,8 @@ from outrider.schema.messages import MAX_EXPIRY
 DATA = Registration(CommandSpec(ping, name="work"), ping)
 INLINE = Registration(CommandSpec(ping), ping, inline=True)
 CONTROL = Registration(CommandSpec(ping, name="start"), ping, control=True, inline=True)
-COMMANDS = {"work": DATA, "ping": INLINE, "start": CONTROL}
+QUESTION = Registration(CommandSpec(ping, name="stats"), ping, idempotent=True, control=True, inline=True)
+COMMANDS = {"work": DATA, "ping": INLINE, "start": CONTROL, "stats": QUESTION}
 RULES = Admission("lamp-1", frozenset(["kitchen"]), COMMANDS, max_jobs=3)
 NOW = 1_700_000_000.0
 
@@ -24,11 +26,28 @@ def test_command_on_a_ready_device_may_run() -> None:
     assert refused(Command(command="work"), Situation(NOW, "ready")) is None
 
 
+def test_question_is_answered_however_late_it_is() -> None:
+    """So that a device says what is wrong with its clock."""
+    situation = Situation(NOW, "ready")
+    assert refused(Command(command="stats", expires=NOW - 3600), situation) is None
+    assert refused(Command(command="start", expires=NOW - 3600), situation) == (Status.EXPIRED, "")
+    assert refused(Command(command="ping", expires=NOW - 3600), situation) == (Status.EXPIRED, "")
+
+
+@pytest.mark.parametrize(
+    ("late", "words"), [(31, "31 s"), (119, "119 s"), (3570, "60 min"), (7300, "2 h"), (86400 * 1106, "1106 days")]
+)
+def test_how_late_a_command_is_is_said_in_words(late: float, words: str) -> None:
+    refusal = RULES.refusal(Command(command="work", expires=NOW - late), DATA, Situation(NOW, "ready"))
+    assert refusal is not None
+    assert refusal.message.startswith(f"expired {words} before it arrived, by the clock of lamp-1")
+
+
 def test_unknown_command_is_rejected_with_the_known_ones_named() -> None:
     refusal = RULES.refusal(Command(command="nope"), None, Situation(NOW, "ready"))
     assert refusal is not None
     assert (refusal.status, refusal.code) == (Status.REJECTED, Code.UNKNOWN_COMMAND)
-    assert "ping, start, work" in refusal.message
+    assert "ping, start, stats, work" in refusal.message
 
 
 def test_only_control_commands_run_in_unready() -> None:

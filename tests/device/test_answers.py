@@ -105,3 +105,16 @@ async def test_result_under_way_is_not_published_again(bench: Bench, repeats: in
         bench.answers.repeat()
     assert bench.connection.pending == 1
     assert entry.stage is Stage.FINISHED
+
+
+async def test_results_that_the_broker_has_not_are_given_again_once(bench: Bench) -> None:
+    given = result("a1")
+    assert isinstance(given.message, Result)
+    entry = Entry(Key("me", "", "a1"), b"", Encoding.JSON, expires=1e10, stated=True)
+    bench.journal.accept(entry)
+    bench.answers.repeat()
+    assert bench.connection.pending == 0
+    bench.journal.finished(entry, given.message)
+    bench.answers.repeat()
+    bench.answers.repeat()
+    assert bench.connection.pending == 1

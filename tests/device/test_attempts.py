@@ -87,37 +87,43 @@ def test_pauses_are_chosen_from_a_range_that_doubles_up_to_half_a_minute() -> No
         return high / 3
 
     pauses = Pauses(choose)
-    taken = [pauses.next(0) for _ in range(9)]
+    taken = [pauses.next(None) for _ in range(9)]
     assert ranges == [(0, longest) for longest in (0.25, 0.5, 1, 2, 4, 8, 16, 30, 30)]
     assert taken == [high / 3 for _, high in ranges]
 
 
-def test_pauses_begin_anew_after_a_connection_that_lasted() -> None:
+def longest(*lives: float | None) -> list[float]:
     pauses = Pauses(lambda _, high: high)
-    assert [pauses.next(lived) for lived in (0, 0, 0, STEADY - 0.1, STEADY, 0, 3600)] == [
-        0.25,
-        0.5,
-        1,
-        2,
-        0.25,
-        0.5,
-        0.25,
-    ]
+    return [pauses.next(lived) for lived in lives]
+
+
+def test_pauses_begin_anew_after_a_connection_that_lasted() -> None:
+    assert longest(None, None, None, STEADY, None, 3600) == [0.25, 0.5, 1, 0.25, 0.25, 0.25]
+
+
+def test_pauses_grow_where_a_broker_that_is_there_ends_each_connection_early() -> None:
+    early = STEADY - 0.1
+    assert longest(early, early, 0.0, early, STEADY, early) == [0.25, 0.5, 1, 2, 0.25, 0.25]
+
+
+def test_pauses_do_not_grow_over_the_lives_of_a_broker_that_is_killed_again_and_again() -> None:
+    killed = [1.0, None, None]
+    assert longest(*killed * 20) == [0.25, 0.25, 0.5] * 20
 
 
 def test_pauses_of_two_that_lost_one_broker_differ() -> None:
     one, other = Pauses(), Pauses()
-    several = [(one.next(0), other.next(0)) for _ in range(9)]
+    several = [(one.next(None), other.next(None)) for _ in range(9)]
     assert all(first != second for first, second in several)
     assert all(0 <= pause <= 30 for pair in several for pause in pair)
 
 
 async def test_connection_waits_as_its_pauses_say(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    told: list[float] = []
+    told: list[float | None] = []
 
     class Told(Pauses):
-        def next(self, lived: float) -> float:
+        def next(self, lived: float | None) -> float:
             told.append(lived)
             asked.append(asyncio.get_running_loop().time())
             return 0.2
@@ -125,5 +131,5 @@ async def test_connection_waits_as_its_pauses_say(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("outrider.device.connection.Pauses", Told)
     async with Connection(Address("127.0.0.1", free_port()), client_id="c", receive=lambda _: None):
         await until(lambda: len(asked) >= 3, 10)
-    assert told[:3] == [0, 0, 0]
+    assert told[:3] == [None, None, None]
     assert all(after - before >= 0.19 for before, after in pairwise(asked))

@@ -372,6 +372,22 @@ async def test_two_with_one_id_are_suspected_and_do_not_fight_at_full_speed(
     assert connects < 40
 
 
+async def test_broker_killed_again_and_again_is_not_taken_for_another_client(
+    restartable_broker: BrokerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = Address.parse(restartable_broker.address_for("3.1.1"))
+    async with Connection(address, client_id="killed", receive=ignore) as connection:
+        for _ in range(6):
+            await connection.wait_connected(timeout=3)
+            caplog.clear()
+            await restartable_broker.kill()
+            await until(lambda: "No connection to the broker" in caplog.text, LIMIT)
+            assert "another client" not in caplog.text
+            await restartable_broker.restart()
+        await connection.wait_connected(timeout=3)
+    assert "another client" not in caplog.text
+
+
 async def test_wrong_password_is_said_in_words(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.touch(mode=0o600)

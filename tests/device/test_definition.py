@@ -78,6 +78,7 @@ def test_name_that_is_not_well_formed_is_refused(where: str) -> None:
         ("max_jobs", 2.5),
         ("max_jobs", True),
         ("max_threads", 0),
+        ("max_events", 0),
         ("max_size", 0),
         ("max_size", 4095),
         ("max_size", 16 * 1024 * 1024 + 1),
@@ -105,8 +106,10 @@ def test_definition_that_cannot_be_is_refused(name: str, value: object) -> None:
 
 def test_definition_at_its_bounds_is_taken() -> None:
     tags: dict[str, str | int | float | bool] = {"room": "", "floor": -(2**63), "height": 0.5, "lit": False}
-    lamp = Device("lamp-1", max_jobs=1, max_threads=1, max_size=4096, tags=tags, versions={"firmware": ""})
-    assert (lamp.max_jobs, lamp.max_threads, lamp.max_size) == (1, 1, 4096)
+    lamp = Device(
+        "lamp-1", max_jobs=1, max_threads=1, max_events=1, max_size=4096, tags=tags, versions={"firmware": ""}
+    )
+    assert (lamp.max_jobs, lamp.max_threads, lamp.max_events, lamp.max_size) == (1, 1, 1, 4096)
     assert (lamp.tags, lamp.versions) == (tags, {"firmware": ""})
 
 
@@ -150,6 +153,7 @@ def test_public_names_of_the_package() -> None:
             "Job",
             "Journal",
             "JournalFile",
+            "KeptEvent",
             "Key",
             "ManualClock",
             "MemoryJournal",
@@ -162,6 +166,7 @@ def test_public_names_of_the_package() -> None:
             "Stats",
             "Subscription",
             "Track",
+            "Usage",
             "Will",
             "calculate",
             "common_commands",

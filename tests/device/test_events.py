@@ -126,7 +126,10 @@ async def test_commands_emit_from_the_loop_and_from_threads(broker: BrokerUnderT
         serving(lamp, broker.address, prefix),
         Fleet(broker.address, requester="ann", prefix=prefix) as fleet,
     ):
-        ids = [await fleet.call("lamp-1", "in_loop", type=str), *await fleet.call("lamp-1", "in_thread", type=list)]
+        ids = [
+            await fleet.call("lamp-1", "in_loop", type=str),
+            *await fleet.call("lamp-1", "in_thread", type=list[str]),
+        ]
         await peer.wait_for_count(3)
         stats = await fleet.call("lamp-1", "stats", type=dict[str, object])
     assert heard(peer) == ids

@@ -516,6 +516,22 @@ async def test_half_open_connection_is_given_up_when_an_acknowledgement_is_overd
     assert reasons == ["nothing was heard for 2 s though answers are due: the connection is half open"]
 
 
+@pytest.mark.parametrize(("query", "keepalive"), [("", 30), ("?keepalive=300", 300)])
+async def test_keepalive_is_the_one_in_the_url(query: str, keepalive: int) -> None:
+    told: list[int] = []
+
+    async def note(wire: Wire) -> None:
+        connect = await wire.expect(Kind.CONNECT)
+        told.append(int.from_bytes(connect.body[8:10], "big"))
+        wire.send(wire.connack())
+
+    async with scripted(note) as port:
+        address = Address.parse(f"mqtt://127.0.0.1:{port}{query}")
+        async with Connection(address, client_id="c", receive=ignore):
+            await until(lambda: told, LIMIT)
+    assert told == [keepalive]
+
+
 async def test_quiet_connection_whose_messages_are_acknowledged_is_kept() -> None:
     pings = 0
 

@@ -4,11 +4,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 
 import pytest
 
-from outrider.device import Address, Connection, Device, Invocation, Invoker, Message, Pace, Reply
-from outrider.schema import UNKNOWN, Encoding, Error, NoAnswer, Progress, PublishRefused, Result, Status, Topics, encode
+from outrider.device import Address, Connection, Device, Invocation, Invoker, ManualClock, Message, Pace
+from outrider.device.invocation import MOST_REPLIES, Reply
+from outrider.schema import (
+    UNKNOWN,
+    Command,
+    Decoder,
+    Encoding,
+    Error,
+    NoAnswer,
+    Progress,
+    PublishRefused,
+    QueueFull,
+    Result,
+    Status,
+    Topics,
+    encode,
+)
 from tests.brokers import BrokerUnderTest
 from tests.device.scripted import Kind, Packet, Wire, encoded, scripted
 from tests.peers import Connect, Peer, Received
@@ -184,23 +200,25 @@ async def test_device_that_is_away_is_asked_when_it_returns(broker: BrokerUnderT
         assert await ended(invocation) == {"lamp-1": Status.DONE}
 
 
-async def test_expired_is_not_believed_of_a_device_that_has_forgotten_what_it_accepted(
-    broker: BrokerUnderTest, prefix: str, lamp: Lamp
+@pytest.mark.parametrize("how", ["call", "invoke"])
+async def test_device_that_has_forgotten_what_it_accepted_is_taken_for_interrupted(
+    broker: BrokerUnderTest, prefix: str, lamp: Lamp, how: str
 ) -> None:
     await lamp.subscribe()
     asker = Asker(broker.address, prefix)
-    async with asker.open() as invoker:
-        invocation = invoker.invoke(["lamp-1"], "dim")
+    async with asker.open() as invoker, asyncio.TaskGroup() as tasks:
+        invocation = invoker.invoke(["lamp-1"], "dim") if how == "invoke" else None
+        call = None if invocation else tasks.create_task(invoker.call("lamp-1", "dim"))
         await lamp.accept(await lamp.command(1))
         await lamp.end(await lamp.command(2), Status.EXPIRED, unknown=True)
-        told: list[Reply | None] = []
-        async with asyncio.timeout(5):
-            while not invocation.forgotten:
-                told.append(await invocation.next(1.0))
-        assert list(invocation.missing) == ["lamp-1"]
-        told.append(await invocation.next(1.5))  # time for two more copies
-        assert not any(isinstance(reply.message, Result) for reply in told if reply)
-        assert len(lamp.copies()) == 2
+        if invocation is not None:
+            assert await ended(invocation) == {"lamp-1": Status.INTERRUPTED}
+        result = invocation.results["lamp-1"] if invocation else await call if call else None
+        assert result is not None
+        assert result.status is Status.INTERRUPTED
+        assert result.error is not None
+        assert result.error.details == {UNKNOWN: True}
+        assert "knows nothing of it any more" in result.error.message
 
 
 async def test_expired_is_believed_of_a_device_that_has_accepted_and_not_started_it(
@@ -248,6 +266,67 @@ async def test_repeat_of_a_command_that_ran_does_not_run_it_again(broker: Broker
     await serving
     assert stats.status is Status.DONE
     assert ran == [40]
+
+
+async def test_silent_device_is_asked_without_starting_it_after_it_expired(
+    broker: BrokerUnderTest, prefix: str, lamp: Lamp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.device.repeats.OVER", 1.0)
+    await lamp.subscribe()
+    asker = Asker(broker.address, prefix)
+    async with asker.open() as invoker:
+        invocation = invoker.prepare("dim", [40])
+        invoker.send(invocation, ["lamp-1"], expires_in=1.0)
+        first = await lamp.command(1)
+        async with asyncio.timeout(10):
+            while lamp.copies()[-1].json()["expires"] != 0:
+                await lamp.command(len(lamp.copies()) + 1)
+        question = lamp.copies()[-1].json()
+        assert question["issued"] >= first.json()["expires"] + 1
+        assert {**question, "issued": 0, "expires": 0} == {**first.json(), "issued": 0, "expires": 0}
+        await lamp.end(first)  # its answer of before, which was lost
+        assert await ended(invocation) == {"lamp-1": Status.DONE}
+
+
+@pytest.mark.parametrize("behind", [0.0, 3600.0])
+async def test_device_that_never_got_an_expired_command_says_so_whatever_its_clock(
+    broker: BrokerUnderTest, prefix: str, behind: float
+) -> None:
+    ran: list[int] = []
+    device = Device("lamp-1", initial="ready")
+
+    @device.command
+    async def dim(level: int) -> None:
+        ran.append(level)
+
+    asker = Asker(broker.address, prefix)
+    clock = ManualClock(time.time() - behind)
+    serving = asyncio.create_task(device.serve(broker.address, prefix=prefix, clock=clock))
+    async with asker.open() as invoker:
+        assert (await invoker.call("lamp-1", "ping")).status is Status.DONE
+        expires = time.time() - 100
+        payload = b'{"id":"a1","command":"dim","args":[40],"from":"asker","issued":%f,"expires":%f}'
+        command = Decoder(Command).decode(payload % (expires - 30, expires))[0]
+        invocation = invoker.resume(command)
+        invoker.send_again(invocation, ["lamp-1"], payload, expires)
+        assert await ended(invocation) == {"lamp-1": Status.EXPIRED}
+    device.stop()
+    await serving
+    assert ran == []
+
+
+@pytest.mark.parametrize(("tolerance", "status"), [(30.0, Status.EXPIRED), (2000.0, Status.DONE)])
+async def test_clock_that_is_ahead_is_borne_within_the_devices_tolerance(
+    broker: BrokerUnderTest, prefix: str, tmp_path: Path, tolerance: float, status: Status
+) -> None:
+    device = Device("lamp-1", initial="ready", clock_tolerance=tolerance, journal=tmp_path / "journal.sqlite")
+    asker = Asker(broker.address, prefix)
+    clock = ManualClock(time.time() + 1000)
+    serving = asyncio.create_task(device.serve(broker.address, prefix=prefix, clock=clock))
+    async with asker.open() as invoker:
+        assert (await invoker.call("lamp-1", "ping", wait=15)).status is status
+    device.stop()
+    await serving
 
 
 async def subscriptions(wire: Wire) -> None:
@@ -313,6 +392,46 @@ async def test_nothing_is_repeated_that_the_broker_has_not_acknowledged() -> Non
             invocation = invoker.invoke(["lamp-1"], "dim")
             await asyncio.wait_for(silent.wait(), 10)
             assert await invocation.next(1.0) is None
+
+
+async def test_more_commands_than_may_wait_are_refused_before_anything_is_sent_or_written_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("outrider.device.backlog.MOST_PENDING", 2)
+    monkeypatch.setattr("outrider.device.backlog.MOST_HELD", 3)
+    asker = Asker("mqtt://127.0.0.1:1")
+    written: list[Sequence[str]] = []
+
+    def write_down(devices: Sequence[str], payload: bytes, expires: float) -> None:
+        written.append(devices)
+
+    invoker = asker.invoker
+    first = invoker.invoke([f"lamp-{n}" for n in range(4)], "dim")  # two in the connection, two wait
+    refused = invoker.prepare("dim")
+    with pytest.raises(QueueFull, match="2 commands wait to be sent to the broker"):
+        invoker.send(refused, ["lamp-1", "lamp-2"], before=write_down)
+    assert (refused.devices, written) == ((), [])
+    invoker.send(refused, ["lamp-1"], before=write_down)
+    assert (refused.devices, written) == (("lamp-1",), [("lamp-1",)])
+    assert len(first.missing) == 4
+
+
+async def test_progress_that_nobody_reads_is_left_out_and_outcomes_are_not() -> None:
+    invocation = Invocation("a1", Command(id="a1", command="dim"))
+    sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    invocation.address(["lamp-1", "lamp-2"], sent)
+    for seq in range(2 * MOST_REPLIES):
+        invocation.take(Reply("lamp-1", Progress(id="a1", device="lamp-1", seq=seq, fraction=0.5)))
+        invocation.wake()
+    for device in ("lamp-1", "lamp-2", "lamp-2"):
+        invocation.take(Reply(device, Result(id="a1", device=device, command="dim", status=Status.DONE)))
+    read: list[Reply] = []
+    while reply := await invocation.next(0):
+        read.append(reply)
+    assert len(read) == MOST_REPLIES + 2
+    assert [reply.device for reply in read if isinstance(reply.message, Result)] == ["lamp-1", "lamp-2"]
+    assert invocation.left_out == MOST_REPLIES + 1
+    sent.cancel()
 
 
 async def test_more_commands_than_the_connection_queues_are_held_back_and_all_arrive(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outrider.device.repeats import PACE, Pace, Repeats
+from outrider.device.repeats import OVER, PACE, Pace, Repeats
 
 DEVICES: tuple[str, ...] = ("lamp-1", "lamp-2", "lamp-3")
 STEADY = Pace(soon=0.0)
@@ -57,8 +57,27 @@ def test_nothing_is_repeated_that_the_broker_has_not_acknowledged() -> None:
     assert repeats.due(2e6, nobody, 10) == []
 
 
-def test_nothing_goes_to_a_device_that_has_not_accepted_it_after_it_expires() -> None:
-    assert times(sent(expires=10.0), until=1000) == [2.0, 6.0]
+def test_device_that_has_not_accepted_it_is_only_asked_once_it_cannot_start_any_more() -> None:
+    repeats = sent(expires=10.0)
+    assert times(repeats, until=300) == [2.0, 6.0, 70.0, 130.0, 190.0, 250.0]
+    assert not repeats.only_asks("lamp-1", 6.0)
+    assert repeats.only_asks("lamp-1", 70.0)
+    assert repeats.good_for("lamp-1", 70.0) == 30
+
+
+def test_reconnect_and_return_ask_nobody_between_expiry_and_the_end_of_the_tolerance() -> None:
+    repeats = sent(expires=10.0)
+    repeats.reconnected(11.0)
+    assert repeats.due(12.0, nobody, 10) == []
+    repeats.returned(["lamp-1"], 69.0)
+    assert repeats.due(69.9, nobody, 10) == []
+    assert repeats.due(70.0, nobody, 10) == ["lamp-1"]
+
+
+def test_device_that_accepted_it_gets_the_command_and_no_question() -> None:
+    repeats = sent(expires=10.0)
+    repeats.accepted("lamp-1", 1.0)
+    assert not repeats.only_asks("lamp-1", 100.0)
 
 
 def test_accepted_device_is_asked_slowly_also_after_it_expires() -> None:
@@ -166,7 +185,7 @@ def test_reconnect_asks_all_that_are_missing_spread_over_time() -> None:
 Event = tuple[str, str, float]
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["settle", "accept", "end", "return", "reconnect", "hear", "forget", "leave", "look"]),
+        st.sampled_from(["settle", "accept", "end", "return", "reconnect", "hear", "leave", "look"]),
         st.sampled_from(DEVICES),
         st.floats(0.0, 20.0),
     ),
@@ -213,8 +232,6 @@ class Told:
                 self.repeats.reconnected(self.now)
             case "hear":
                 self.repeats.heard(self.now)
-            case "forget":
-                self.repeats.forgotten(device)
             case _:
                 self.look()
 
@@ -223,7 +240,9 @@ class Told:
             assert device not in self.ended
             assert device not in self.away
             assert device not in self.under_way
-            assert self.now < self.expires or device in self.accepted
+            silent = device not in self.accepted
+            assert not (silent and self.expires <= self.now < self.expires + OVER)
+            assert self.repeats.only_asks(device, self.now) == (silent and self.now >= self.expires)
             assert self.repeats.good_for(device, self.now) > 0
             self.under_way.add(device)
             self.copies.append((self.now, device))
@@ -275,7 +294,7 @@ def test_silent_device_is_asked_ever_more_slowly_and_only_so_often(
     repeats.sent(["lamp-1"], expires)
     repeats.settled(["lamp-1"], 0.0)
     at, now = [0.0], 0.0
-    while (now := max(now, repeats.next) + delay) < math.inf:
+    while (now := max(now, repeats.next) + delay) < expires + OVER:
         if repeats.due(now, nobody, 10):
             at.append(now)
             repeats.settled(["lamp-1"], now)

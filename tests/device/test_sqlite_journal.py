@@ -17,6 +17,7 @@ from msgspec import Raw
 from outrider.device import Entry, JournalFile, KeptEvent, Key, MemoryJournal, SqliteJournal, Stage
 from outrider.device import journal_file as files
 from outrider.device.journal import CLOCK_TOLERANCE
+from outrider.device.journal_file import Synchronous
 from outrider.schema import Command, Encoding, JournalError, Result, Status, encode
 
 
@@ -146,13 +147,32 @@ def test_journal_of_a_running_process_is_refused_and_free_once_that_is_killed(
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(JournalError, match=r"this device runs already.*--journal PATH"):
+        with pytest.raises(JournalError, match=r"this device runs already.*another --id.*--journal PATH"):
             JournalFile(path)
         process.kill()
     JournalFile(path).close()
 
 
 # Files that cannot be used
+
+
+def test_folder_instead_of_a_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"cannot be written: it is a folder\. Name a file in it"):
+        JournalFile(tmp_path)
+
+
+def test_file_that_cannot_be_opened_is_no_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("/proc/nowhere/journal")
+    with pytest.raises(JournalError, match=r"it is not writable \(unable to open.*\)\. Make it so, or give") as raised:
+        JournalFile(tmp_path / "dangling")
+    assert "Free space" not in str(raised.value)
+
+
+def test_state_home_that_is_not_absolute_counts_as_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """XDG Base Directory Specification: a relative path is invalid and ignored."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert files.default_path("lamp-1") == tmp_path / ".local/state/outrider/devices/lamp-1.sqlite"
 
 
 def set_aside(path: Path) -> list[Path]:
@@ -400,3 +420,10 @@ def test_finished_job_is_remembered_for_a_while_however_long_ago_it_expired() ->
     assert journal.find(job.key) is job
     journal.prune(5001.0 + CLOCK_TOLERANCE)
     assert journal.find(job.key) is None
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("normal", 1), ("full", 2)])
+def test_commit_survives_what_was_chosen(path: Path, synchronous: Synchronous, level: int) -> None:
+    with contextlib.closing(JournalFile(path, synchronous=synchronous)) as file:
+        assert file.connection.execute("PRAGMA synchronous").fetchone() == (level,)
+        assert file.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -75,9 +75,10 @@ async def test_command_that_waited_for_a_thread_when_it_was_killed_runs_once(
     waiting = await ann.start("hold", [0.01], expires=time.time() + 100)
     await ann.running(waiting)
     await killed(device)
-    launch(WORKBENCH)
+    again = launch(WORKBENCH)
     assert (await ann.result(waiting, timeout=PROMPT))["status"] == "done"
     assert [(await ann.result(id))["status"] for id in blocking] == ["interrupted", "interrupted"]
+    assert "was ended with 3 commands under way: 2 interrupted, 1 started again" in again.process.errors
 
 
 async def test_command_that_expired_while_the_device_was_down_does_not_start(
@@ -182,11 +183,15 @@ async def test_disk_that_cannot_be_written_refuses_commands_and_lets_the_device_
     assert "cannot be written" in refused["error"]["message"]
     assert (await ann.result(running))["status"] == "done", "what ran already is answered"
     assert (await ann.ask("ping"))["status"] == "done"
+    stats = await ann.stats()
+    assert stats["journal_error"] == refused["error"]["message"].removeprefix("not taken: ")
+    assert (stats["journal"]["path"], stats["journal"]["max_commands"]) == (str(journal), 100_000)
     assert (await ann.ask("stop"))["value"] == "unready"
     limit_file_size(device.process.pid, -1)
     await until(lambda: "takes commands again" in device.process.errors)
     assert (await ann.ask("start"))["value"] == "ready"
     assert (await ann.ask("mark", [str(marks)]))["status"] == "done"
+    assert (await ann.stats())["journal_error"] is None
     assert lines(marks) == 2
 
 
@@ -201,6 +206,18 @@ async def test_memory_journal_leaves_no_file(launch: Launch, meet: Meet, state_h
     device = launch("--journal", "memory")
     await (await meet(device)).state("unready", timeout=PROMPT)
     assert not state_home.exists()
+    assert "keeps its journal in memory only: a restart forgets what ran" in device.process.errors
+    assert (await (await meet(device)).stats())["journal"]["path"] is None
+
+
+async def test_journal_is_found_by_a_path_from_the_home_folder(
+    launch: Launch, meet: Meet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves the ~ in `--journal=~/lamp.sqlite` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    device = launch("--journal=~/lamp.sqlite")
+    await (await meet(device)).state("unready", timeout=PROMPT)
+    assert (tmp_path / "lamp.sqlite").exists()
 
 
 async def test_journal_is_found_under_the_state_home_by_prefix_and_id(

@@ -112,6 +112,15 @@ async def answers(outsider: Outsider, id: str, count: int) -> list[dict[str, obj
     return outsider.results(id)
 
 
+async def test_command_that_blocks_the_loop_is_named_in_the_log(launch: Launch, meet: Meet, tmp_path: Path) -> None:
+    outsider = await ready(launch, meet, WORKBENCH)
+    await outsider.start("block", [str(tmp_path / "on")], id="blocking")
+    await outsider.device.process.wait_for("the event loop has stood still", 30, errors=True)
+    (tmp_path / "on").touch()
+    assert (await outsider.result("blocking"))["value"] == "returned"
+    assert "in block" in outsider.device.process.errors
+
+
 # Terminate
 
 

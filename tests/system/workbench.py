@@ -85,6 +85,13 @@ async def deaf(until: str) -> str:
     return "returned"
 
 
+async def block(until: str) -> str:
+    """A mistake: an async function that waits as a plain one may, so the event loop stands still meanwhile."""
+    while not Path(until).exists():
+        time.sleep(0.005)  # noqa: ASYNC251
+    return "returned"
+
+
 async def fail(kind: str) -> None:
     """Raise in the event loop."""
     raise RAISES[kind]
@@ -116,6 +123,6 @@ async def steps(job: Job, count: int) -> int:
 
 
 bench.include(
-    calculate, typed, mark, mark_after, hold, stubborn, deaf, fail, fail_in_thread, letters, unsendable, steps
+    calculate, typed, mark, mark_after, hold, stubborn, deaf, block, fail, fail_in_thread, letters, unsendable, steps
 )
 large.include(letters)

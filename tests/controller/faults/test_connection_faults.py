@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from outrider.controller.faults import CannotListen, Direction, Door, FaultProxy
+from outrider.controller.faults import CannotListen, Direction, Door, Drop, FaultProxy, InvalidFault
 from outrider.device import Address, Connection, Will
 from outrider.schema import BrokerUnreachable
 from tests.brokers import BrokerUnderTest
@@ -249,6 +250,24 @@ async def test_other_ways_to_a_broker_are_relayed(tmp_path: Path, prefix: str, s
         proxy.cut()
         connection.publish(f"{prefix}/t", b"back")
         await inbox.until(2)
+
+
+@pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
+def test_faults_of_packets_are_refused_where_packets_do_not_show(scheme: str) -> None:
+    proxy = FaultProxy(f"{scheme}://127.0.0.1")
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: proxy.add(Drop(packet="PUBACK")),
+        lambda: proxy.do(Drop(packet="PUBACK")),
+        lambda: proxy.cut("lamp-1"),
+        lambda: proxy.half_open(client="lamp-1"),
+    )
+    for act in acts:
+        with pytest.raises(InvalidFault, match=f"do not show over {scheme}://"):
+            act()
+    assert list(proxy.rules) == []
+    proxy.cut()
+    proxy.half_open()
+    proxy.throttle(1000)
 
 
 async def test_port_is_the_one_asked_for_and_a_taken_one_is_refused() -> None:

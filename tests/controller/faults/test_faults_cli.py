@@ -141,6 +141,20 @@ async def test_what_cannot_be_says_why(spawn: Processes, words: list[str], said:
     assert "Traceback" not in process.errors
 
 
+async def test_fault_of_packets_over_tls_is_refused(spawn: Processes, tmp_path: Path) -> None:
+    script = tmp_path / "faults.txt"
+    script.write_text("cut\nat 5s drop PUBACK 3\n")
+    refused = spawn(OUTRIDER, "faults", str(script), "--broker", "mqtts://127.0.0.1:1")
+    assert await refused.wait() == 2
+    assert "single packets and clients do not show over mqtts://" in " ".join(refused.errors.split())
+    process = spawn(OUTRIDER, "faults", "--broker", "wss://127.0.0.1:1", stdin=True)
+    await address(process)
+    process.write("drop PUBACK 3\ncut client lamp-1\ncut\nstatus\n")
+    await process.wait_for("clients: none")
+    assert process.output.count("rule:") == 0
+    assert " ".join(process.errors.split()).count("do not show over wss://") == 2
+
+
 async def test_taken_port_is_said(spawn: Processes) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

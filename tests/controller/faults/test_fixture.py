@@ -31,7 +31,13 @@ async def scenario(fault_proxy: FaultProxies) -> None:
         proxy.do("cut")
         await asyncio.wait_for(future, 10)
         assert len(await asyncio.to_thread(proxy.seen, "PUBLISH", count=2)) == 2
+        assert proxy.counts["dropped", "PUBACK"] == 1
         EXTRA
+"""
+
+NOBODY = """
+def test_acknowledgement_comes(fault_proxy) -> None:
+    fault_proxy("BROKER").seen("PUBACK", timeout=0.1)
 """
 
 PLAIN = """
@@ -92,7 +98,16 @@ async def test_failure_shows_what_the_proxy_saw(
     assert code == 1, output
     assert "ScriptSyntax: column 5: 'at' does not fit" in output
     assert re.search(r"^-+ fault proxy mqtt://127\.0\.0\.1:\d+ -+$", output, re.MULTILINE)
-    assert re.search("dropped.*PUBACK", output)
+    assert re.search(r"^ +0\.\d{3}  passed +\S+  PUBLISH  1  \S+/t  to broker  x$", output, re.MULTILINE), output
+    assert re.search(r"^ +0\.\d{3}  dropped +\S+  PUBACK  1  to client$", output, re.MULTILINE), output
+
+
+async def test_what_never_came_is_said_where_no_client_did(
+    spawn: Processes, folder: Path, broker: BrokerUnderTest
+) -> None:
+    code, output = await run(spawn, folder, NOBODY, BROKER=broker.address)
+    assert code == 1, output
+    assert "1 passed of PUBACK expected within 0.1 s, 0 seen. No client has come to mqtt://127.0.0.1:" in output
 
 
 async def test_nothing_is_imported_for_who_only_has_it_installed(spawn: Processes, folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Plugins as their authors write them, and as they are found."""
 
+import importlib
+import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
@@ -12,6 +14,8 @@ from outrider.controller.hub import plugins as found_in
 from outrider.controller.hub.plugins import check_names, load, register_at
 from outrider.device import Device, Job
 from outrider.schema import InvalidCommand, InvalidName
+
+SERVICES = Path(__file__).parents[3] / "docs" / "services.md"
 
 WORDS = """
 from outrider.controller.hub import Plugin
@@ -88,11 +92,15 @@ def test_plugin_that_cannot_be_loaded_says_why(folder: Path, reference: str, con
 
 def test_entry_points_of_installed_packages_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "my_words.py").write_text(WORDS)
-    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
 
     def listed(value: str) -> None:
         point = EntryPoint("words", value, "outrider.hub")
-        monkeypatch.setattr(found_in, "entry_points", lambda group: EntryPoints([point]).select(group=group))
+
+        def entry_points(*, group: str) -> EntryPoints:
+            return EntryPoints([point]).select(group=group)
+
+        monkeypatch.setattr(found_in, "entry_points", entry_points)
 
     listed("my_words:words")
     assert [plugin.name for plugin in load()] == ["words"]
@@ -139,3 +147,14 @@ def test_context_and_job_are_no_arguments() -> None:
     assert list(spec.injected) == ["job"]
     assert spec.result_schema == {"type": "integer"}
     assert device.commands["asynchronous"].spec.parameters == ()
+
+
+def test_examples_of_the_page_are_plugins_and_devices(folder: Path) -> None:
+    switch, words = re.findall(r"^```python\n(.*?)^```", SERVICES.read_text(), re.MULTILINE | re.DOTALL)
+    (folder / "words.py").write_text(words)
+    (folder / "switch.py").write_text(switch)
+    (plugin,) = load(["words"], installed=False)
+    assert list(plugin.functions) == ["count_words", "dim_all"]
+    device = importlib.import_module("switch").switch
+    assert isinstance(device, Device)
+    assert {"press", "press_slowly"} <= set(device.commands)

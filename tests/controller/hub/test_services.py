@@ -31,9 +31,9 @@ from tests.processes import until
 
 @contextlib.asynccontextmanager
 async def hub(
-    broker: BrokerUnderTest, prefix: str, folder: Path, *plugins: Plugin, name: str = "hub"
+    broker: BrokerUnderTest, prefix: str, folder: Path, *plugins: Plugin, name: str = "hub", database: str = ""
 ) -> AsyncGenerator[Services]:
-    with Store.open(f"sqlite:///{folder / name}.sqlite") as store:
+    with Store.open(f"sqlite:///{folder / (database or name)}.sqlite") as store:
         async with Fleet(broker.address, requester=name, prefix=prefix) as fleet:
             journal = folder / f"{name}-services.sqlite"
             context = Context(name, fleet, store)
@@ -248,11 +248,9 @@ async def test_plugin_that_cannot_start_is_named_and_the_others_are_closed(
 async def test_two_hubs_of_one_name_on_one_journal_are_refused(
     broker: BrokerUnderTest, prefix: str, tmp_path: Path
 ) -> None:
-    async with hub(broker, prefix, tmp_path, words()) as services:
-        context = services._context
-        second = Services([], context, broker=broker.address, prefix=prefix, journal=tmp_path / "hub-services.sqlite")
+    async with hub(broker, prefix, tmp_path, words()), hub(broker, prefix, tmp_path, name="other"):
         with pytest.raises(JournalError):
-            async with second:
+            async with hub(broker, prefix, tmp_path, name="hub", database="second"):
                 pass
 
 

@@ -12,14 +12,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from outrider.device import Reply
-from outrider.device.invocation import has_forgotten
+from outrider.device.invocation import as_interrupted, has_forgotten
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import UNKNOWN, Error, LocalError, Progress, Result, Status
 
 from .course import is_there
-from .durable import Durable
+from .durable import Durable, DurableOutbox, Place
 from .fleet import Fleet
-from .results import Findings, check_id, results_of
+from .results import Asking, Findings, check_id, results_of
 
 NAMED: Final = 50
 """Devices asked one by one at most; more are asked with one message to all."""
@@ -30,7 +30,12 @@ class NotHere(LocalError):
 
 
 async def outcomes_of(
-    fleet: Fleet, id: str, *, wait: float | None = None, heard: Callable[[Reply], None] | None = None
+    fleet: Fleet,
+    id: str,
+    *,
+    wait: float | None = None,
+    heard: Callable[[Reply], None] | None = None,
+    asking: Asking | None = None,
 ) -> Findings | None:
     """Each device's outcome of a command in the fleet's outbox; None where the outbox does not have it.
 
@@ -38,7 +43,8 @@ async def outcomes_of(
     until it expires, and those that had accepted it also after that. What comes of it is written down.
 
     :param wait: seconds to wait for final answers, as in `Fleet.dispatch`.
-    :param heard: called with what devices say of it meanwhile.
+    :param heard: called with what devices say of it meanwhile, and with each outcome as it becomes known.
+    :param asking: told of the devices that have not answered yet, while they are asked what they know.
     :raises InvalidName: no command can have this id.
     :raises NotHere: it was sent as another requester, or elsewhere.
     :raises OutboxUnusable: the outbox cannot be read.
@@ -46,13 +52,13 @@ async def outcomes_of(
     durable = None if fleet.outbox is None else fleet.outbox.find(check_id(id))
     if fleet.outbox is None or durable is None:
         return None
-    _check_place(durable, fleet)
+    _check_place(durable, fleet.place)
     known: Findings | None = None
     asked_at = time.time()
     sent_to = [device for device in durable.open if durable.devices[device].sending is not None]
     if sent_to:
         record = fleet.outbox.resume(id)
-        known = await _ask(fleet, durable, sent_to)
+        known = await _ask(fleet, durable, sent_to, asking)
         for device in sent_to:
             if (result := known.outcomes.get(device)) is not None:
                 if result.status.final:
@@ -62,7 +68,7 @@ async def outcomes_of(
                 durable = _with(durable, device, result)
     dispatch = fleet.resume_one(durable, wait=wait)
     async for reply in dispatch:
-        if heard is not None and isinstance(reply.message, Progress):
+        if heard is not None and (isinstance(reply.message, Progress) or reply.message.status.final):
             heard(reply)
     outcomes = dict(dispatch.outcomes)
     untold = {} if known is None else {device: why for device, why in known.untold.items() if device in sent_to}
@@ -79,10 +85,26 @@ async def outcomes_of(
     return Findings(id, outcomes, open_ones, {}, (), untold)
 
 
-async def _ask(fleet: Fleet, durable: Durable, devices: list[str]) -> Findings:
+def settled(outbox: DurableOutbox, id: str, place: Place) -> Findings | None:
+    """A command's outcomes where the outbox has one of each device, so that neither broker nor devices need be asked.
+
+    :returns: None where it has not, or does not have the command.
+    :raises InvalidName: no command can have this id.
+    :raises NotHere: it was sent as another requester, or elsewhere.
+    :raises OutboxUnusable: the outbox cannot be read.
+    """
+    durable = outbox.find(check_id(id))
+    if durable is None or durable.open:
+        return None
+    _check_place(durable, place)
+    outcomes = {device: each.outcome for device, each in sorted(durable.devices.items()) if each.outcome is not None}
+    return Findings(id, outcomes, {}, {}, (), {})
+
+
+async def _ask(fleet: Fleet, durable: Durable, devices: list[str], asking: Asking | None) -> Findings:
     """What the broker and the devices know of it; not that a device which had accepted it has forgotten it."""
     seen = [device for device in devices if device in fleet.roster.states]
-    found = await results_of(fleet, durable.id, ",".join(seen) if 0 < len(seen) <= NAMED else None)
+    found = await results_of(fleet, durable.id, ",".join(seen) if 0 < len(seen) <= NAMED else None, asking=asking)
     outcomes = {
         device: result
         for device, result in found.outcomes.items()
@@ -110,21 +132,20 @@ def _unknown_there(durable: Durable, device: str, result: Result, asked_at: floa
     if asked_at < expires + CLOCK_TOLERANCE:
         return result
     if standing.accepted:
-        words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
-        return replace(result, status=Status.INTERRUPTED, error=Error("", words), finished=asked_at)
+        return replace(as_interrupted(result), finished=asked_at)
     words = (
         "it has expired and the device knows nothing of it; had it run, its answer was lost and nobody asked in time"
     )
     return replace(result, status=Status.EXPIRED, error=Error("", words, {UNKNOWN: True}), finished=asked_at)
 
 
-def _check_place(durable: Durable, fleet: Fleet) -> None:
+def _check_place(durable: Durable, here: Place) -> None:
     place = durable.place
-    if place.requester != fleet.place.requester:
+    if place.requester != here.requester:
         raise NotHere(
-            f"{durable.id} was sent as {place.requester}, not as {fleet.requester}: add --as {place.requester}"
+            f"{durable.id} was sent as {place.requester}, not as {here.requester}: add --as {place.requester}"
         )
-    if place.prefix != fleet.place.prefix:
+    if place.prefix != here.prefix:
         raise NotHere(f"{durable.id} was sent under the prefix {place.prefix!r}: add --prefix {place.prefix!r}")
-    if place.broker != fleet.place.broker:
+    if not place.same_broker(here):
         raise NotHere(f"{durable.id} was sent through the broker at {place.broker}: name it with --broker")

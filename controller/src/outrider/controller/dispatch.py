@@ -126,12 +126,15 @@ class Dispatch:
         self._advance()
 
     async def __aiter__(self) -> AsyncIterator[Reply]:
+        told: set[str] = set()
         try:
             with self._roster.watch(self._look_again):
                 while (reply := await self._next()) is not None:
                     self._write_down(reply)
-                    if isinstance(reply.message, Result) and not self._takes(reply.message):
-                        continue
+                    if isinstance(reply.message, Result):
+                        if not self._takes(reply.message):
+                            continue
+                        told.add(reply.device)
                     yield reply
             await self._settled()
             self._raise_if_refused()
@@ -139,7 +142,7 @@ class Dispatch:
                 result = self._invocation.results.get(device)
                 self.outcomes[device] = result or self._unanswered(device)
                 self._write_down(Reply(device, self.outcomes[device]))
-                if result is None:
+                if device not in told:  # nor what has come since: while it settled, or while another one was taken
                     yield Reply(device, self.outcomes[device])
             if not self._invocation.missing:
                 self._invocation.close(self.outcomes.values())
@@ -203,6 +206,13 @@ class Dispatch:
         """The devices that the command was sent to and whose final answer has not come."""
         return tuple(self._invocation.missing)
 
+    @property
+    def is_with_broker(self) -> bool:
+        """Whether the broker has it for some device, as far as it has acknowledged it."""
+        invocation = self._invocation
+        devices = [device for device in self.targets.devices if invocation.addressed(device)]
+        return any(map(invocation.acknowledged, devices))
+
     async def sent(self) -> None:
         """Return when the broker has what was sent so far, or refused it. Nobody has to wait for the answers then.
 
@@ -223,8 +233,11 @@ class Dispatch:
         For a dispatch whose `wait` is `math.inf`, iterated to its end before; cancel it to wait no more.
         """
         try:
-            while self._invocation.missing:
-                reply = await self._invocation.next(LOOK_AGAIN)
+            while True:
+                missing = bool(self._invocation.missing)  # where none is, its answer may have come and not been taken
+                reply = await self._invocation.next(LOOK_AGAIN if missing else 0.0)
+                if reply is None and not missing:
+                    return
                 if reply is None or not isinstance(reply.message, Result):
                     continue
                 known = self.outcomes.get(reply.device)
@@ -327,9 +340,6 @@ class Dispatch:
             if device in self._left_out:
                 return Status.OFFLINE, "", f"{where}: nothing was sent to it"
             return Status.CANCELLED, NOT_ADDRESSED, "never addressed: the command was not sent to it"
-        if device in invocation.forgotten:
-            words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
-            return Status.RUNNING, "", words
         if device in invocation.accepted:
             if where == "lost":
                 words = "it was running when the device was lost; whether it finished is not known"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -42,6 +43,7 @@ LOCKED: Final = 5.0
 GATHERED: Final = 0.05
 """Seconds for which outcomes are gathered, to be written together. Those that a kill takes are asked for again."""
 
+_LOOPBACK: Final = re.compile(r"^(127\.0\.0\.1|\[::1\])(?=:)")
 PRUNED_EACH: Final = 1.0
 """Seconds between two looks for commands that are too old to be kept."""
 
@@ -77,6 +79,14 @@ class Place(NamedTuple):
     broker: str
     prefix: str
     requester: str
+
+    def same_broker(self, other: "Place") -> bool:
+        """Whether both lead to one broker: a host and port in common, where this machine has several names."""
+        return bool(_hosts(self.broker) & _hosts(other.broker))
+
+    def same(self, other: "Place") -> bool:
+        """Whether what was sent in one can be gone on with in the other."""
+        return (self.prefix, self.requester) == (other.prefix, other.requester) and self.same_broker(other)
 
 
 class Sending(NamedTuple):
@@ -226,7 +236,7 @@ class DurableOutbox:
                 "FROM commands WHERE ended IS NULL ORDER BY issued, id"
             ).fetchall()
         briefs = [Brief(id, Place(broker, prefix, requester), *rest) for id, broker, prefix, requester, *rest in rows]
-        return [brief for brief in briefs if place is None or brief.place == place]
+        return [brief for brief in briefs if place is None or brief.place.same(place)]
 
     @contextmanager
     def together(self) -> Generator[None]:
@@ -475,6 +485,11 @@ def _clear(path: Path) -> Generator[None]:
         else:
             advice = "it is damaged: move it away, and what was sent is forgotten"
         raise OutboxUnusable(f"the durable outbox {path} cannot be used ({words}): {advice}") from error
+
+
+def _hosts(broker: str) -> set[str]:
+    """The hosts and ports of a broker's URL."""
+    return {_LOOPBACK.sub("localhost", host) for host in broker.split(",")}
 
 
 def _result(raw: bytes | None) -> Result | None:

@@ -39,6 +39,9 @@ ANSWER_WAIT: Final = 10.0
 ENDING_WAIT: Final = 30.0
 """Seconds for a cancelled job to end."""
 
+Asking = Callable[[frozenset[str]], None]
+"""Told of the devices that have been asked and have not answered yet, again with each answer."""
+
 _EARLIER: Final[msgspec.json.Decoder[Result | None]] = msgspec.json.Decoder(Result | None)
 
 
@@ -144,17 +147,19 @@ async def results_of(
     *,
     wait: float = 0.0,
     heard: Callable[[Reply], None] | None = None,
+    asking: Asking | None = None,
 ) -> Findings:
     """What became of one of this requester's commands, whichever of its processes sent it.
 
     :param target: on these devices; by default on all.
     :param wait: seconds to wait for those that still run it, also for one that is lost meanwhile: it may come back.
-    :param heard: called with what devices say of it meanwhile.
+    :param heard: called with what devices say of it meanwhile, and with each outcome as it becomes known.
+    :param asking: told of the devices that have not answered yet.
     :raises InvalidName: no command can have this id.
     :raises TargetSyntax: the target cannot be read.
     :raises UnknownTarget: it stands for no device, or names one that nobody has seen.
     """
-    inquiry = _Inquiry(fleet, check_id(id), target, heard)
+    inquiry = _Inquiry(fleet, check_id(id), target, heard, asking)
     async with _onlooker(fleet, inquiry.heard) as onlooker:
         if not inquiry.all_ended:  # else what stands on the broker says all
             await inquiry.ask(onlooker)
@@ -162,15 +167,16 @@ async def results_of(
         return inquiry.findings()
 
 
-async def jobs(fleet: Fleet, target: str | Target | None = None) -> Jobs:
+async def jobs(fleet: Fleet, target: str | Target | None = None, *, asking: Asking | None = None) -> Jobs:
     """The jobs that devices have taken and not ended, of all requesters.
 
     :param target: by default all devices.
+    :param asking: told of the devices that have not answered yet.
     :raises TargetSyntax: the target cannot be read.
     :raises UnknownTarget: it stands for no device, or names one that nobody has seen.
     """
     asked = _asked(fleet, target)
-    told = await _ask(fleet, asked, "jobs", [], _jobs)
+    told = await _ask(fleet, asked, "jobs", [], _jobs, asking=asking)
     running = [DeviceJob(device, job) for device, jobs in told.values.items() for job in jobs]
     running.sort(key=lambda each: (each.job.received, each.device))
     return Jobs(tuple(running), tuple(sorted(told.values)), asked.away, told.untold)
@@ -183,6 +189,7 @@ async def cancel(
     *,
     wait: float = ENDING_WAIT,
     heard: Callable[[Reply], None] | None = None,
+    asking: Asking | None = None,
 ) -> Cancellation:
     """Cancel one of this requester's commands, whichever of its processes sent it, and wait for its jobs to end.
 
@@ -190,16 +197,17 @@ async def cancel(
 
     :param target: on these devices; by default on all.
     :param wait: seconds to wait for the jobs to end.
-    :param heard: called with what devices say of it meanwhile.
+    :param heard: called with what devices say of it meanwhile, and with each outcome as it becomes known.
+    :param asking: told of the devices that have not answered yet.
     :raises InvalidName: no command can have this id.
     :raises TargetSyntax: the target cannot be read.
     :raises UnknownTarget: it stands for no device, or names one that nobody has seen.
     """
-    inquiry = _Inquiry(fleet, check_id(id), target, heard)
+    inquiry = _Inquiry(fleet, check_id(id), target, heard, asking)
     async with _onlooker(fleet, inquiry.heard) as onlooker:
         asked = inquiry.asked
         # Good for as long as a command may be: else one that waits for its device would outlive its cancellation.
-        told = await _ask(fleet, asked, "cancel", [id], _bool, expires=MAX_EXPIRY, anybody=True)
+        told = await _ask(fleet, asked, "cancel", [id], _bool, expires=MAX_EXPIRY, anybody=True, asking=asking)
         cancelled = tuple(sorted(device for device, was_running in told.values.items() if was_running))
         idle = tuple(sorted(device for device, was_running in told.values.items() if not was_running))
         inquiry.untold = told.untold
@@ -249,13 +257,22 @@ async def _ask(
     *,
     expires: float | None = None,
     anybody: bool = False,
+    asking: Asking | None = None,
+    took: Callable[[str, T], None] | None = None,
 ) -> _Told[T]:
     """Ask the devices of a target that are there; with one message where the target is a group.
 
     :param anybody: send it also where nobody is there, for those that come back.
+    :param took: called with each device's answer as it comes.
     """
     values: dict[str, T] = {}
     untold: dict[str, str] = {}
+
+    def note() -> None:
+        if asking is not None:
+            asking(asked.there - values.keys() - untold.keys())
+
+    note()
     if asked.there or (anybody and asked.away):
         dispatch = fleet.dispatch(asked.target, command, args, expires=expires)
         with suppress(TimeoutError):
@@ -267,11 +284,14 @@ async def _ask(
                         continue  # this side's word for one that did not answer
                     if error := error_of(message):
                         untold[device] = str(error)
-                        continue
-                    try:
-                        values[device] = read(message)
-                    except msgspec.MsgspecError as unreadable:
-                        untold[device] = f"its answer to {command} cannot be read: {unreadable}"
+                    else:
+                        try:
+                            values[device] = read(message)
+                        except msgspec.MsgspecError as unreadable:
+                            untold[device] = f"its answer to {command} cannot be read: {unreadable}"
+                    note()
+                    if took is not None and device in values:
+                        took(device, values[device])
     for device in sorted(asked.there - values.keys() - untold.keys()):
         untold[device] = f"no answer to {command}"
     return _Told(values, untold)
@@ -297,7 +317,12 @@ class _Inquiry:
     """
 
     def __init__(
-        self, fleet: Fleet, id: str, target: str | Target | None, tell: Callable[[Reply], None] | None
+        self,
+        fleet: Fleet,
+        id: str,
+        target: str | Target | None,
+        tell: Callable[[Reply], None] | None,
+        asking: Asking | None,
     ) -> None:
         self.asked = _asked(fleet, target)
         self.untold: dict[str, str] = {}
@@ -305,6 +330,9 @@ class _Inquiry:
         self._id = id
         self._devices = None if target is None else frozenset(fleet.resolve(target).devices)
         self._tell = tell
+        self._asking = asking
+        self._silent: dict[str, frozenset[str]] = {}
+        """By question: the devices that have not answered it yet."""
         self._ended: dict[str, Result] = {}
         self._open: dict[str, int] = {}
         """Devices that ran it when they were asked, and the session in which they did."""
@@ -332,7 +360,7 @@ class _Inquiry:
             return
         if isinstance(message, Result):
             self._end(message)
-        if self._tell is not None:
+        elif self._tell is not None:
             self._tell(Reply(message.device, message))
 
     def expect(self, devices: Iterable[str]) -> None:
@@ -387,7 +415,8 @@ class _Inquiry:
     async def _ask(self, asked: _Asked, onlooker: Onlooker) -> None:
         fleet, id = self._fleet, self._id
         running, earlier = await asyncio.gather(
-            _ask(fleet, asked, "jobs", [], _jobs), _ask(fleet, asked, "result", [id], _earlier)
+            _ask(fleet, asked, "jobs", [], _jobs, asking=self._noted("jobs")),
+            _ask(fleet, asked, "result", [id], _earlier, asking=self._noted("result"), took=self._told),
         )
         for device, jobs in running.values.items():
             for job in jobs:
@@ -396,18 +425,30 @@ class _Inquiry:
                     self._open[device] = self._session(device)
                 elif job.id == id:
                     self._strangers[device] = job
-        for device, result in earlier.values.items():
-            if result is not None and (result.id, result.device) == (id, device):
-                self._end(result)
         self.untold = {**self.untold, **running.untold, **earlier.untold}
         await onlooker.catch_up()  # what ended in between, and no journal keeps
         for device in self._ended:
             self._open.pop(device, None)
 
+    def _noted(self, question: str) -> Asking:
+        def asking(devices: frozenset[str]) -> None:
+            self._silent[question] = devices
+            if self._asking is not None:
+                self._asking(frozenset(device for silent in self._silent.values() for device in silent))
+
+        return asking
+
+    def _told(self, device: str, earlier: Result | None) -> None:
+        """A device's answer to what its journal has of it."""
+        if earlier is not None and (earlier.id, earlier.device) == (self._id, device):
+            self._end(earlier)
+
     def _end(self, result: Result) -> None:
         self._ended[result.device] = result
         self._open.pop(result.device, None)
         self._changed.set()
+        if self._tell is not None:
+            self._tell(Reply(result.device, result))
 
     def _there(self) -> list[str]:
         return [device for device in self._open if is_there(device, self._fleet.roster.states)]

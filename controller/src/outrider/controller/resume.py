@@ -35,7 +35,7 @@ def resumed(durable: Durable, wait: float | None, *, roster: Roster, invoker: In
     patience = Patience(
         until=now + (DEFAULT_WAIT if wait is None else wait),
         lost_too=wait is not None and wait != math.inf,
-        taken_by=now + left,
+        taken_by=math.inf,  # where it has expired, who is there still says so
     )
     devices = tuple(durable.devices)
     return Dispatch(

@@ -8,7 +8,7 @@ from .device import Device
 from .invocation import Invocation, Reply
 from .invoker import DEFAULT_WAIT, MIN_EXPIRY, Arguments, Invoker
 from .job import Job, RunningJob, Track
-from .journal import Entry, Journal, KeptEvent, Key, Stage
+from .journal import Entry, Journal, KeptEvent, Key, Stage, Usage
 from .journal_file import JournalFile
 from .memory_journal import MemoryJournal
 from .outcome import error_of, value_of
@@ -44,6 +44,7 @@ __all__ = [
     "Stats",
     "Subscription",
     "Track",
+    "Usage",
     "Will",
     "calculate",
     "common_commands",

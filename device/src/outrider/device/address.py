@@ -51,7 +51,8 @@ _URL = re.compile(
 )
 _HOST = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(:(?P<port>.*))?", re.DOTALL)
 _IN_A_PATH = "/%!$&'()*+,;=:~"
-_OPTIONS = ("ca", "cert", "key")
+_FILES = ("ca", "cert", "key")
+_KEEPALIVES = range(5, 65_536)  # MQTT 5.0, 3.1.2.10: two bytes; below 5 s a busy host takes its own pauses for losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Address:
 
     `path` is that of the WebSocket, or of the Unix socket, which has neither host nor port. `more` are further hosts
     and ports of the same broker, to be tried where the first does not answer. `ca`, `cert` and `key` are paths of PEM
-    files, for TLS only. Without `ca` the system's authorities are trusted.
+    files, for TLS only. Without `ca` the system's authorities are trusted. `keepalive` is in seconds, None for the
+    usual one.
     """
 
     host: str
@@ -74,13 +76,15 @@ class Address:
     kind: Kind = "tcp"
     path: str = ""
     more: tuple[tuple[str, int], ...] = ()
+    keepalive: int | None = None
 
     @classmethod
     def parse(cls, url: str) -> "Address":
         """Read a broker URL. Default ports: `mqtt` 1883, `mqtts` 8883, `ws` 80, `wss` 443; a WebSocket's path is /mqtt.
 
         User and password are percent-decoded, and so is the path of `unix`. `mqtts` and `wss` take
-        `?ca=FILE&cert=FILE&key=FILE`. Several hosts, each with its port, are separated by commas.
+        `?ca=FILE&cert=FILE&key=FILE`, all of them `?keepalive=SECONDS`. Several hosts, each with its port, stand
+        between commas.
 
         :raises InvalidAddress: it says what is wrong and shows an example, never the password.
         """
@@ -106,10 +110,10 @@ class Address:
         if fragment is not None:
             raise InvalidAddress(f"{shown!r}: # cannot stand in a broker's URL; {_ESCAPES}. {_EXAMPLE}")
         user, password = _login(login, bool(at), shown)
-        files = _files(query, scheme, shown)
+        files, keepalive = _options(query, scheme, shown)
         path = _path(parts["path"], scheme, hosts, shown)
         if scheme.kind == "unix":
-            return cls("", 0, user=user, password=password, kind="unix", path=path)
+            return cls("", 0, user=user, password=password, kind="unix", path=path, keepalive=keepalive)
         (host, port), *more = _hosts(hosts, scheme.port, shown)
         return cls(
             host,
@@ -120,6 +124,7 @@ class Address:
             kind=scheme.kind,
             path=path,
             more=tuple(more),
+            keepalive=keepalive,
             **files,
         )
 
@@ -153,8 +158,8 @@ class Address:
     def __str__(self) -> str:
         user = f"{quote(self.user, safe='')}@" if self.user else ""
         place = quote(self.path, safe="/") if self.kind == "unix" else f"{self.place}{self.path}"
-        files = {"ca": self.ca, "cert": self.cert, "key": self.key}
-        query = urlencode({name: file for name, file in files.items() if file}, safe="/")
+        options = {"ca": self.ca, "cert": self.cert, "key": self.key, "keepalive": self.keepalive}
+        query = urlencode({name: option for name, option in options.items() if option}, safe="/")
         return f"{self.scheme}://{user}{place}{'?' if query else ''}{query}"
 
 
@@ -231,13 +236,17 @@ def _path(path: str, scheme: _Scheme, hosts: str, shown: str) -> str:
             return ""
 
 
-def _files(query: str, scheme: _Scheme, shown: str) -> dict[str, str]:
+def _options(query: str, scheme: _Scheme, shown: str) -> tuple[dict[str, str], int | None]:
+    """The files for TLS, and the keepalive."""
     try:
         files = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
-        raise InvalidAddress(f"{shown!r}: what follows ? is not NAME=FILE. {_EXAMPLE}") from None
-    if unknown := sorted(files.keys() - {*_OPTIONS}):
-        raise InvalidAddress(f"{shown!r}: unknown option {', '.join(unknown)}; there are ca, cert and key. {_EXAMPLE}")
+        raise InvalidAddress(f"{shown!r}: what follows ? is not NAME=VALUE. {_EXAMPLE}") from None
+    if unknown := sorted(files.keys() - {*_FILES, "keepalive"}):
+        raise InvalidAddress(
+            f"{shown!r}: unknown option {', '.join(unknown)}; there are ca, cert, key and keepalive. {_EXAMPLE}"
+        )
+    keepalive = _keepalive(files.pop("keepalive", None), shown)
     if files and not scheme.tls:
         secure = {"websocket": "wss://", "tcp": "mqtts://", "unix": "mqtts:// or wss://"}[scheme.kind]
         raise InvalidAddress(f"{shown!r}: {', '.join(sorted(files))} need TLS, so the URL begins with {secure}")
@@ -245,7 +254,16 @@ def _files(query: str, scheme: _Scheme, shown: str) -> dict[str, str]:
         raise InvalidAddress(f"{shown!r}: {', '.join(empty)} names no file. {_EXAMPLE}")
     if "key" in files and "cert" not in files:
         raise InvalidAddress(f"{shown!r}: a key needs its certificate (&cert=FILE)")
-    return files
+    return files, keepalive
+
+
+def _keepalive(text: str | None, shown: str) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text) in _KEEPALIVES):
+        bounds = f"{_KEEPALIVES.start} to {_KEEPALIVES.stop - 1}"
+        raise InvalidAddress(f"{shown!r}: keepalive is a number of seconds, {bounds}, as in ?keepalive=120")
+    return int(text)
 
 
 def _without_password(url: str) -> str:

@@ -9,6 +9,7 @@ from outrider.schema.messages import MAX_EXPIRY
 
 from .job import Job
 from .journal import CLOCK_TOLERANCE, Entry, Stage
+from .skew import rough
 
 
 class Registration(NamedTuple):
@@ -16,7 +17,8 @@ class Registration(NamedTuple):
 
     `idempotent` ones may run again after a restart. `control` commands run in any state, at once. `inline` ones run at
     once too: they are outrider's own and never block. `timeout` is in seconds. `max_parallel` is how many may be
-    accepted and not finished at the same time.
+    accepted and not finished at the same time. `remembered` is for how many seconds the journal keeps it at most, where
+    a late repeat does no harm.
     """
 
     spec: CommandSpec
@@ -26,6 +28,7 @@ class Registration(NamedTuple):
     control: bool = False
     inline: bool = False
     max_parallel: int | None = None
+    remembered: float | None = None
 
     @property
     def journaled(self) -> bool:
@@ -33,9 +36,12 @@ class Registration(NamedTuple):
         return not (self.idempotent and self.inline)
 
     @classmethod
-    def of_control(cls, function: Callable[..., object], *, idempotent: bool) -> "Registration":
+    def of_control(
+        cls, function: Callable[..., object], *, idempotent: bool, remembered: float | None = None
+    ) -> "Registration":
         """A control command made of a method of `builtin.Controls`."""
-        return cls(CommandSpec(function, injectable=(Job,)), function, idempotent, control=True, inline=True)
+        spec = CommandSpec(function, injectable=(Job,))
+        return cls(spec, function, idempotent, control=True, inline=True, remembered=remembered)
 
 
 class Situation(NamedTuple):
@@ -91,7 +97,9 @@ class Admission:
     def refusal(self, command: Command, registration: Registration | None, situation: Situation) -> Refusal | None:
         """Why this command must not run now, None if it may (its arguments are not looked at)."""
         device = self._device
-        if late := self._too_late(command, situation):
+        # What changes nothing may be asked however late it is: also by who wants to know why all else is too late.
+        reads = registration is not None and registration.control and not registration.journaled
+        if late := self._too_late(command, situation, reads=reads):
             return late
         if command.to is not None and command.to not in self._addressed:
             return Refusal(Status.REJECTED, Code.INVALID_MESSAGE, f"meant for {command.to}; this is {device}")
@@ -141,16 +149,16 @@ class Admission:
             return Refusal(Status.CANCELLED, "", message)
         return None
 
-    def _too_late(self, command: Command, situation: Situation) -> Refusal | None:
+    def _too_late(self, command: Command, situation: Situation, *, reads: bool) -> Refusal | None:
         """Why its times keep it from running."""
         device, now, expires, issued = self._device, situation.now, command.expires, command.issued
         if expires is not None:
             if expires > (now + self._tolerance if issued is None else issued) + MAX_EXPIRY:
                 message = "expires lies more than 7 days after issued; choose an earlier one"
                 return Refusal(Status.REJECTED, Code.INVALID_MESSAGE, message)
-            if is_expired(expires, now, self._tolerance):
+            if is_expired(expires, now, self._tolerance) and not reads:
                 clock = situation.clock or time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-                message = f"expired {now - expires:.0f} s before it arrived, by the clock of {device} ({clock})"
+                message = f"expired {rough(now - expires)} before it arrived, by the clock of {device} ({clock})"
                 return Refusal(Status.EXPIRED, "", message, {UNKNOWN: True})
             if expires <= situation.forgotten_until:
                 message = f"as old as commands that {device} has forgotten; send it again with a new id"

@@ -172,17 +172,24 @@ class VersionChoice:
 class Pauses:
     """How long to wait before connecting again: longer each time, and at random, for many may have lost one broker.
 
-    `choose(low, high)` picks the pause.
+    Attempts that fail and connections that do not last are counted apart. Where a broker is killed again and again,
+    each life of it begins the pauses anew; they grow without an end only where it is there and will not keep this
+    client, as in a fight for a client id. `choose(low, high)` picks the pause.
     """
 
     def __init__(self, choose: Callable[[float, float], float] = random.uniform) -> None:
         self._choose = choose
-        self._longest = _FIRST_PAUSE
+        self._failures = 0
+        self.cut_short = 0
+        """Connections in a row that ended early, with no failed attempt between them: the broker was there."""
 
-    def next(self, lived: float) -> float:
-        """The pause, in seconds, after a connection that lived so many seconds; 0 if none came about."""
-        if lived >= STEADY:
-            self._longest = _FIRST_PAUSE
-        pause = self._choose(0.0, self._longest)
-        self._longest = min(2 * self._longest, _LONGEST_PAUSE)
-        return pause
+    def next(self, lived: float | None) -> float:
+        """The pause, in seconds, after a connection that lived so many seconds; None if none came about."""
+        if lived is None:
+            self.cut_short = 0
+            self._failures += 1
+        else:
+            self._failures = 0
+            self.cut_short = self.cut_short + 1 if lived < STEADY else 0
+        growth = max(self._failures, self.cut_short, 1) - 1
+        return self._choose(0.0, min(_FIRST_PAUSE * 2.0 ** min(growth, 10), _LONGEST_PAUSE))

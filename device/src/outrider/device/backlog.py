@@ -11,6 +11,9 @@ from outrider.schema import LocalError, QueueFull
 
 from .connection import Connection
 
+MOST_HELD: Final = 1_000_000
+"""Commands that wait here at most."""
+
 MOST_PENDING: Final = 5000
 """Unacknowledged messages above which commands wait here."""
 
@@ -31,6 +34,17 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def check(self, count: int) -> None:
+        """Refuse a command to so many devices where too much waits already.
+
+        :raises QueueFull: try again when the broker has taken some of it.
+        """
+        if self._held and len(self._held) + count > MOST_HELD:
+            raise QueueFull(
+                f"{len(self._held)} commands wait to be sent to the broker, so one to {count} more devices was not "
+                "taken: try again when some have been sent"
+            )
 
     def publish(self, topic: str, payload: bytes, until: float) -> asyncio.Future[None]:
         """Publish, at once or when there is room; the future is as that of `Connection.publish`.

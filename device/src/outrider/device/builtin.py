@@ -12,9 +12,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType, json, msgpack, to_builtins
 from msgspec.structs import replace
 
 from outrider.schema import About, CommandAbout, CommandSpec, Encoding
+from outrider.schema.messages import DEFAULT_EXPIRY
 
 from .executor import Executor
 from .job import Job, RunningJob
+from .journal import Usage
 from .lifecycle import Lifecycle
 from .threads import run_in_daemon_thread
 
@@ -23,6 +25,12 @@ RESERVED = ("start", "stop", "terminate", "cancel", "jobs", "result", "about", "
 
 READING = ("jobs", "result", "about", "stats")
 """Those of them that change nothing, so they are idempotent. A late duplicate of the others could undo a later one."""
+
+REMEMBERED = {"cancel": DEFAULT_EXPIRY}
+"""For how many seconds a journal keeps what is good for much longer and does no harm when it comes again.
+
+A cancel is good for seven days, as its command may be; a device that kept each for so long would be full of them.
+"""
 
 CALCULATE_REPORTS = 20
 """How many times `calculate` reports its progress at most."""
@@ -37,7 +45,8 @@ class Stats(Struct, frozen=True):
     `uptime` is in seconds, `clock` the device's Unix time. `clock_ahead` is by how many seconds it is ahead of the
     clocks of who asks, below 0 where it is behind, null while too few have asked to tell. `protocol` is the MQTT
     version (5, or 4 for 3.1.1). `jobs` run now, `ended` counts final answers by status (and repeats), `dropped` what
-    was not answered, by reason. `events_waiting` are kept until the broker acknowledges them, `events_sent` it has.
+    was not answered, by reason. `journal_error` is why the journal cannot be written, null while it can.
+    `events_waiting` are kept until the broker acknowledges them, `events_sent` it has acknowledged.
     """
 
     uptime: float
@@ -48,6 +57,8 @@ class Stats(Struct, frozen=True):
     jobs: int
     ended: dict[str, int]
     dropped: dict[str, int]
+    journal: Usage
+    journal_error: str | None
     events_waiting: int
     events_sent: int
 

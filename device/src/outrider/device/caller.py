@@ -39,7 +39,6 @@ class Caller:
     """Asks as one device. It subscribes to nothing before the first call.
 
     :param device: this device's id, which is its name as a requester.
-    :param loop: the event loop that it lives in.
     :param state: the state that it has published last.
     :param clock: Unix seconds.
     """
@@ -50,11 +49,9 @@ class Caller:
         topics: Topics,
         device: str,
         *,
-        loop: asyncio.AbstractEventLoop,
         state: bytes,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.loop = loop
         self._device = device
         self._connection = connection
         self._invoker = Invoker(connection, topics=topics, requester=device, clock=clock, away=self._is_away)
@@ -120,7 +117,10 @@ class Caller:
             if device != self._device:
                 await self._neighbours.know(device)
                 self._check_called(device)
-        return await self._invoker.call(device, command, args, wait=max(until - monotonic(), 0.0))
+        try:
+            return await self._invoker.call(device, command, args, wait=max(until - monotonic(), 0.0))
+        except NoAnswer as error:
+            raise self._no_answer(device, command, wait, error.status) from None
 
     def _check_called(self, device: str) -> None:
         state = self._neighbours.states.get(device)
@@ -178,18 +178,19 @@ class Caller:
         if device in invocation.refused:
             raise invocation.refused[device]
         status = Status.RUNNING if device in invocation.accepted else Status.QUEUED
-        where = state.status if (state := self._neighbours.states.get(device)) else "unknown"
-        raise NoAnswer(
-            f"{device} gave no final answer to {invocation.command} within {wait:g} s; it is {status}, and the device "
-            f"{where}",
-            device=device,
-            status=status,
-        )
+        raise self._no_answer(device, invocation.command, wait, status)
+
+    def _no_answer(self, device: str, command: str, wait: float, status: Status) -> NoAnswer:
+        state = self._neighbours.states.get(device)
+        where = f", and the device is {state.status}" if state else ""
+        words = f"{device} gave no final answer to {command} within {wait:g} s; it is {status}{where}"
+        return NoAnswer(words, device=device, status=status)
 
     async def _open(self) -> None:
         """Subscribe to answers, before the first call."""
         if self._opening is None:
             self._opening = asyncio.create_task(self._invoker.open(), name=f"answers to {self._device}")
+            self._opening.add_done_callback(_seen)
         try:
             await asyncio.shield(self._opening)
         except Exception:
@@ -213,3 +214,9 @@ class Caller:
             raise BrokerUnreachable(
                 f"the broker did not tell {self._device} within {wait:g} s whom to call; nothing was sent"
             ) from None
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Whoever waits for it sees its exception; where nobody does any more, asyncio would print it."""
+    if not task.cancelled():
+        task.exception()

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Asking(Protocol):
-    """Who sends what is asked; see `Caller`."""
+    """Who sends what is asked: the endpoint of a device."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -66,6 +66,7 @@ class Calls:
         :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         :raises RemoteError: the device answered otherwise than `done`.
         :raises NoAnswer: the wait ended first, or the device is terminated and was not asked.
+        :raises SubscribeRefused: the broker does not let this device read answers, states or pools.
         :raises QueueFull: too many calls of this device wait for their answers.
         :raises BrokerUnreachable: the broker was not there to find the device, or this device has ended.
         """

@@ -28,7 +28,7 @@ __all__ = ["Connection", "Message", "Subscription", "Will"]
 logger = logging.getLogger("outrider.connection")
 
 _SUSPICIOUS = 3
-"""Connections in a row that ended early, until the log suspects another client with the same id."""
+"""Connections in a row that a broker which is there ended early, until the log suspects another client with the id."""
 _CLOSING = 1.0
 """Seconds for a clean end, once everything has been said."""
 _FILTERS_AT_ONCE = 200
@@ -53,7 +53,7 @@ class Connection:
     - `will` is asked anew before each connect, to each of several hosts.
     - `session_expiry`: seconds for which the broker keeps the session while this side is away; 0 begins a clean one
       each time. MQTT 3.1.1 knows only clean, and kept for as long as the broker likes.
-    - `keepalive`: seconds without traffic after which the connection is probed.
+    - `keepalive`: seconds without traffic after which the connection is probed, unless the address says how many.
     - `window`: how many publishes may be unacknowledged at once, fewer where the broker says so. `max_queued`: how many
       may wait beyond that.
     - `connect_timeout`: seconds for opening a connection, and again for the broker's answer.
@@ -87,6 +87,7 @@ class Connection:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         prepare(address)
+        keepalive = address.keepalive or keepalive
         self.address: Final = address
         self.client_id: Final = client_id
         self._receive = receive
@@ -108,7 +109,7 @@ class Connection:
         self._unwanted: set[str] = set()
         self._answers: dict[Subscription, str | None] = {}
         self._retained_received = 0
-        self._early_losses = 0
+        self._pauses = Pauses()
         self._failure: str | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._hurry = asyncio.Event()
@@ -313,13 +314,12 @@ class Connection:
 
     async def _run(self) -> None:
         """Keep a connection up, until cancelled."""
-        pauses = Pauses()
         while True:
             self._hurry.clear()
-            lived = 0.0
+            lived: float | None = None
             try:
                 link = await self._opener.open(self._will or _no_will)
-                began = monotonic()
+                lived, began = 0.0, monotonic()
                 await self._serve(link)
                 lived = monotonic() - began
             except LinkError as error:
@@ -328,7 +328,7 @@ class Connection:
                 logger.exception("%s: connecting to %s failed", self.client_id, self._where)
                 self._failed(f"{type(error).__name__}: {error}")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pauses.next(lived)):
+                async with asyncio.timeout(self._pauses.next(lived)):
                     await self._hurry.wait()
 
     async def _serve(self, link: Link) -> None:
@@ -363,11 +363,11 @@ class Connection:
             _call(self._on_disconnect, loss.reason)
 
     def _log_loss(self, loss: Loss, early: bool) -> None:
-        self._early_losses = self._early_losses + 1 if early else 0
         taken = f"another client connected to {self._where} with the client id {self.client_id}: give each its own"
         if loss.taken_over:
             logger.error("%s. Connecting again", taken)
-        elif self._early_losses >= _SUSPICIOUS:  # what MQTT 3.1.1, and Mosquitto 2.0.11 on MQTT 5, let see of it
+        elif early and self._pauses.cut_short + 1 >= _SUSPICIOUS:
+            # That is all that MQTT 3.1.1, and Mosquitto 2.0.11 on MQTT 5, let see of it.
             logger.warning("%s, again soon after connecting. Perhaps %s", loss.reason, taken)
         else:
             logger.info("%s lost the connection to %s: %s", self.client_id, self._where, loss.reason)

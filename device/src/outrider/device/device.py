@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from outrider.schema import BrokerUnreachable, Topics
+from outrider.schema import NotServed, Topics
 
 from .address import Address
 from .calls import Asking, Calls
@@ -80,18 +80,18 @@ class Device(Definition, Calls, Emits):
             with contextlib.closing(SqliteJournal(file, name, tolerance=self.clock_tolerance)) as journal:
                 yield journal
 
-    def asking(self) -> Asking:
-        """See `Calls`."""
-        if self._endpoint is None:
-            raise BrokerUnreachable(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
-        return self._endpoint.caller
-
     def telling(self) -> Events:
         """See `Emits`."""
         endpoint = self._endpoint  # this may be another thread
         if endpoint is None:
             raise not_served(self.id)
         return endpoint.events
+
+    def asking(self) -> Asking:
+        """See `Calls`."""
+        if self._endpoint is None:
+            raise NotServed(f"{self.id} is not being served, so it can call nobody: call it while serve runs")
+        return self._endpoint
 
     def stop(self) -> None:
         """End `serve` as SIGTERM does: cleanly, and to come back with the present status.

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import platform
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,12 +30,13 @@ from outrider.schema import Command as CommandMessage
 from .address import Address
 from .admission import Registration
 from .answers import OUTBOX, Answers
-from .builtin import READING, RESERVED, Controls, Stats
+from .builtin import READING, REMEMBERED, RESERVED, Controls, Stats
 from .caller import Caller
 from .connection import Connection, Message, Subscription
 from .definition import Definition
 from .events import Events
 from .executor import Answer, Executor
+from .invoker import Arguments
 from .journal import Journal
 from .lifecycle import Lifecycle
 from .performing import Performing
@@ -87,9 +87,8 @@ class Endpoint:
         self._ended = asyncio.Event()
         self._keeps_status = False
         self._failure: LocalError | None = None
-        self._loop = asyncio.get_running_loop()
         self._caller: Caller | None = None
-        self._first_call = threading.Lock()
+        self.loop = asyncio.get_running_loop()
         self._lifecycle = Lifecycle(self._journal.status() or definition.initial, self._status_changed)
         registrations = dict(definition.commands)
         self._executor = Executor(
@@ -100,7 +99,7 @@ class Endpoint:
             status=lambda: "terminated" if self._ended.is_set() else self._lifecycle.status,
             journal=self._journal,
             answer=self._give,
-            asking=lambda: self.caller,
+            asking=self,
             telling=lambda: self.events,
             clock=clock,
             tolerance=definition.clock_tolerance,
@@ -111,7 +110,10 @@ class Endpoint:
         self.performing = Performing(self._executor, definition.id, clock)
         controls = Controls(self._lifecycle, self._executor, lambda: about, self._stats)
         registrations |= {
-            name: Registration.of_control(getattr(controls, name), idempotent=name in READING) for name in RESERVED
+            name: Registration.of_control(
+                getattr(controls, name), idempotent=name in READING, remembered=REMEMBERED.get(name)
+            )
+            for name in RESERVED
         }
         about = About(
             versions={
@@ -161,20 +163,22 @@ class Endpoint:
 
     @property
     def caller(self) -> Caller:
-        """The device as a requester; made when it is first needed, by any thread, for most devices call nobody."""
-        with self._first_call:
-            if self._caller is None:
-                self._caller = Caller(
-                    self._connection,
-                    self.topics,
-                    self._device.id,
-                    loop=self._loop,
-                    state=self._presence.published,
-                    clock=self._clock,
-                )
-                if self._connection.ended:
-                    self._caller.close()
-            return self._caller
+        """The device as a requester; made when it is first needed, for most devices call nobody."""
+        if self._caller is None:
+            self._caller = Caller(
+                self._connection,
+                self.topics,
+                self._device.id,
+                state=self._presence.published,
+                clock=self._clock,
+            )
+            if self._connection.ended:
+                self._caller.close()
+        return self._caller
+
+    async def ask(self, target: str, command: str, args: Arguments, *, wait: float) -> Result:
+        """Ask another device, or one of a pool; see `Caller.ask`."""
+        return await self.caller.ask(target, command, args, wait=wait)
 
     async def run(self) -> bool:
         """Serve until `terminate` or `stop`.
@@ -183,6 +187,7 @@ class Endpoint:
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         self._executor.recover()
+        self._tell_recovered()
         async with self.events, self._connection, asyncio.TaskGroup() as tasks:
             subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
             await self._ended.wait()
@@ -295,14 +300,25 @@ class Endpoint:
         """Whether what comes now may have lain at the broker while this device was away."""
         return time.monotonic() - self._connected_at < CATCHING_UP
 
+    def _tell_recovered(self) -> None:
+        """Log where the journal is, and what a restart left in it."""
+        usage, counts = self._journal.usage, self._executor.counts
+        place = "in memory only: a restart forgets what ran" if usage.path is None else f"in {usage.path}"
+        logger.info("%s keeps its journal %s", self._device.id, place)
+        if found := counts["recovered"]:
+            ended = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "recovered")
+            again = f"{len(self._executor.running())} started again"
+            words = ", ".join(word for word in (ended, again) if word)
+            logger.warning("%s was ended with %d commands under way: %s", self._device.id, found, words)
+
     def _drop(self, reason: str, message: str) -> None:
         """Count what gets no answer, and log it, at most a line a second."""
         self._dropped[reason] += 1
         now = time.monotonic()
         if now - self._logged >= 1:
             self._logged = now
-            count = sum(self._dropped.values())
-            logger.warning("%s dropped a message (%d so far): %s", self._device.id, count, message)
+            count = self._dropped[reason]
+            logger.warning("%s dropped a message (%d as %s so far): %s", self._device.id, count, reason, message)
 
     # What goes out beside answers
 
@@ -349,6 +365,8 @@ class Endpoint:
             jobs=len(self._executor.running()),
             ended=dict(self._executor.counts),
             dropped=dict(self._dropped),
+            journal=self._journal.usage,
+            journal_error=self._executor.journal_error,
             events_waiting=self.events.waiting,
             events_sent=self.events.sent,
         )

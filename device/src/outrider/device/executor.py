@@ -46,6 +46,9 @@ ACCEPTED_AFTER = 0.1
 ENVELOPE_SIZE = 2048
 """Bytes of a result's message kept free for everything around its value."""
 
+MOST_REVOKED = 10_000
+"""Ids of commands cancelled before they came that are remembered at most."""
+
 RETRY = 1.0
 """Seconds until a journal that could not be written is tried again."""
 
@@ -82,7 +85,7 @@ class Executor:
         status: Callable[[], str],
         journal: Journal,
         answer: Callable[[Answer], None],
-        asking: Callable[[], Asking] | None = None,
+        asking: Asking | None = None,
         telling: Callable[[], Events] | None = None,
         clock: Callable[[], float] = time.time,
         tolerance: float = CLOCK_TOLERANCE,
@@ -110,12 +113,14 @@ class Executor:
             max_value=max_size - ENVELOPE_SIZE,
         )
         self._executions: dict[Key, Execution] = {}
+        self._revoked: dict[Key, float] = {}
+        """Cancelled before they came, and until when to remember that, in Unix seconds; oldest first."""
         self._alike: Counter[str] = Counter()
         self._prepared: list[tuple[Execution, Callable[[], None]]] = []
         self._beginning: list[asyncio.Future[None]] = []
         self._finished: dict[Entry, Answer] = {}
         self._committing: asyncio.Handle | None = None
-        self._unwritten = False
+        self._unwritten = ""
 
     # What comes in
 
@@ -137,10 +142,14 @@ class Executor:
                 return
             stated = command.expires is not None
             expires = now + DEFAULT_EXPIRY if command.expires is None else command.expires
+            if registration and registration.remembered is not None and expires > now + registration.remembered:
+                expires, stated = now + registration.remembered, False  # its end tells nothing of other commands
             entry = Entry(key, content, encoding, expires=expires, stated=stated, command=command)
         execution = Execution(key, command.command, encoding, entry, now)
         execution.topic = topic
         refusal = self._admission.refusal(command, registration, self._situation(command.command, now, entry))
+        if not refusal and entry and self._revoked.pop(key, 0.0) >= now:
+            refusal = Refusal(Status.CANCELLED, "", "cancelled before it came")
         if refusal:
             if entry and not self._journal.full:
                 self._journal.accept(entry)
@@ -207,13 +216,18 @@ class Executor:
         except JournalError as error:
             if not self._unwritten:
                 logger.error("%s takes no commands: %s", self._device, error)  # noqa: TRY400  # the words say it
-            self._unwritten = True
+            self._unwritten = str(error)
             self._commit_in(RETRY)
             return error
         if self._unwritten:
             logger.warning("%s takes commands again: its journal can be written", self._device)
-        self._unwritten = False
+        self._unwritten = ""
         return None
+
+    @property
+    def journal_error(self) -> str | None:
+        """Why the journal cannot be written, so that no commands are taken; None while it can."""
+        return self._unwritten or None
 
     def _commit_in(self, seconds: float) -> None:
         if self._committing is None:
@@ -399,12 +413,26 @@ class Executor:
     # Stopping
 
     def cancel(self, owner: Job, id: str) -> bool:
-        """Cancel the job `id` of the same owner; False if there is none."""
-        execution = self._executions.get(Key(owner.requester, owner.behalf, id))
+        """Cancel the job `id` of the same owner; False if there is none. What comes later under that id does not run.
+
+        A command that was lost with the broker is repeated, and may come after its own cancel.
+        """
+        key = Key(owner.requester, owner.behalf, id)
+        execution = self._executions.get(key)
         if execution is None:
+            if self._journal.find(key) is None:
+                self._revoke(key)
             return False
         self._stop(execution, "cancel")
         return True
+
+    def _revoke(self, key: Key) -> None:
+        """Remember, as long as this process lives, that a command was cancelled before it came."""
+        now = self._clock()
+        self._revoked.pop(key, None)
+        self._revoked[key] = now + DEFAULT_EXPIRY
+        while len(self._revoked) > MOST_REVOKED or next(iter(self._revoked.values())) < now:
+            del self._revoked[next(iter(self._revoked))]
 
     def cancel_waiting(self) -> None:
         """End the jobs that were accepted and have not started."""

@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, KeysView, Sequence
 from random import random
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from outrider.schema import UNKNOWN, Command, LocalError, Progress, Result, Status
+from msgspec.structs import replace
+
+from outrider.schema import UNKNOWN, Command, Error, LocalError, Progress, Result, Status
 
 from .repeats import PACE, Pace, Repeats
 from .tracing import Sending
+
+MOST_REPLIES: Final = 10_000
+"""Answers that wait to be read above which progress, and what is said twice, is left out: `seq` shows the gap."""
 
 
 class Reply(NamedTuple):
@@ -47,6 +52,12 @@ def has_forgotten(result: Result) -> bool:
     return result.status is Status.EXPIRED and result.error is not None and UNKNOWN in (result.error.details or {})
 
 
+def as_interrupted(result: Result) -> Result:
+    """What it means that a device has forgotten a command which it had accepted: it does not run any more."""
+    words = "it had accepted it and knows nothing of it any more; whether it finished is not known"
+    return replace(result, status=Status.INTERRUPTED, error=Error("", words, {UNKNOWN: True}))
+
+
 class Invocation:
     """One command, and what the devices it was sent to have answered so far.
 
@@ -55,10 +66,10 @@ class Invocation:
     :ivar id: the command's id, the same for every device.
     :ivar results: final answers by device, of addressed devices only.
     :ivar accepted: devices that have taken the command and not ended it.
-    :ivar forgotten: devices that had taken it and know nothing of it any more.
     :ivar refused: devices whose command the broker would not take, and why.
     :ivar complete: whether no more devices will be addressed, so that it ends with the last answer.
     :ivar span: where the command is traced.
+    :ivar left_out: answers that nobody read in time, and that are no outcomes.
     :param message: the command, without the times that each sending of it sets.
     :param clock: monotonic seconds.
     """
@@ -80,8 +91,8 @@ class Invocation:
         self.message = message
         self.results: dict[str, Result] = {}
         self.accepted: set[str] = set()
-        self.forgotten: set[str] = set()
         self.refused: dict[str, BaseException] = {}
+        self.left_out = 0
         self._clock = clock
         self._repeats = Repeats(chance, pace)
         self._missing: dict[str, None] = {}
@@ -146,20 +157,21 @@ class Invocation:
     def take(self, reply: Reply) -> None:
         """Note an answer. The invoker calls it."""
         device, message = reply
+        outcome = device in self._missing and isinstance(message, Result)
         if device in self._missing:
             now = self._clock()
             if isinstance(message, Progress):
                 self._begun(device, now)
-            elif device in self.accepted and has_forgotten(message):
-                self.forgotten.add(device)
-                self._repeats.forgotten(device)
-                self.wake()
-                return
             else:
+                if device in self.accepted and has_forgotten(message):
+                    reply = Reply(device, message := as_interrupted(message))
                 if device not in self.accepted:
                     self._repeats.heard(now)
                 self._end(device, message)
-        self._replies.put_nowait(reply)
+        if outcome or self._replies.qsize() < MOST_REPLIES:
+            self._replies.put_nowait(reply)
+        else:
+            self.left_out += 1
 
     def waits_for(self, device: str) -> bool:
         """Whether this device was addressed and has not given its final answer."""
@@ -190,7 +202,8 @@ class Invocation:
 
     def wake(self) -> None:
         """Make `next` return None, so that whoever waits looks again at what else it waits for."""
-        self._replies.put_nowait(None)
+        if self._replies.empty():  # else nobody waits
+            self._replies.put_nowait(None)
 
     async def next(self, wait: float) -> Reply | None:
         """The next answer, also of a device that was not addressed; None after `wait` seconds or `wake`.
@@ -211,7 +224,6 @@ class Invocation:
     def _begun(self, device: str, now: float) -> None:
         if device not in self.accepted:
             self.accepted.add(device)
-            self.forgotten.discard(device)
             self._repeats.heard(now)
         self._repeats.accepted(device, now)
 
@@ -219,7 +231,6 @@ class Invocation:
         self.results[device] = result
         del self._missing[device]
         self.accepted.discard(device)
-        self.forgotten.discard(device)
         self._repeats.ended(device)
         if self.complete and not self._missing:
             self.close()
@@ -273,10 +284,9 @@ class Call:
         if isinstance(reply.message, Progress):
             self.accepted = True
             self.repeats().accepted(self.device, monotonic())
-        elif self.accepted and has_forgotten(reply.message):
-            self.repeats().forgotten(self.device)
         elif not self.answer.done():
-            self.answer.set_result(reply.message)
+            forgotten = self.accepted and has_forgotten(reply.message)
+            self.answer.set_result(as_interrupted(reply.message) if forgotten else reply.message)
 
     def waits_for(self, device: str) -> bool:
         """Whether it is this device's answer that is waited for."""

@@ -187,6 +187,7 @@ class Invoker:
         :param before: called with the devices, the payload and when it expires (Unix seconds) before anything is
             sent; should it raise, nothing is.
         :raises MessageTooLarge: before anything is sent.
+        :raises QueueFull: a million commands wait for the broker already; nothing is sent.
         """
         good_for = min(expires_in, MAX_EXPIRY)
         if invocation.span is not None and not invocation.devices:
@@ -197,6 +198,7 @@ class Invoker:
             invocation.span.addressed(topic, devices)
         payload, expires = self._payload(invocation.message, good_for)
         devices = tuple(dict.fromkeys(devices))
+        self._backlog.check(1 if group is not None else len(devices))
         if before is not None:
             before(devices, payload, expires)
         sending = _Sending(invocation, devices, group, payload, monotonic() + good_for)
@@ -246,7 +248,7 @@ class Invoker:
     ) -> None:
         """Send a resumed command to devices whose answers are missing: the same bytes, then repeated as any.
 
-        Once it has expired, only those that had accepted it are asked.
+        Once it has expired, those that had accepted it get it, and of the others it is asked without starting it.
 
         :param expires: Unix seconds.
         :param accepted: devices that had taken it.
@@ -258,6 +260,7 @@ class Invoker:
             self._send_each(invocation, silent, payload, until)
         else:
             invocation.address(silent, _done(), payload, until)
+            invocation.repeats().returned(silent, monotonic())
         invocation.expect([device for device in devices if device in accepted], _done(), payload, until)
         self._look_within(0.0)
 
@@ -413,10 +416,12 @@ class Invoker:
     def _repeat(self, asked: Asked, device: str, now: float) -> None:
         repeats = asked.repeats()
         topic = self._topics.command(device, self.requester)
+        payload = asked.payload(device)
+        if isinstance(asked, Invocation) and repeats.only_asks(device, now):
+            # Who knows the id answers as ever; who does not takes it for expired, whatever its clock says.
+            payload = encode(replace(asked.message, issued=self._clock(), expires=0.0), self._encoding)
         try:
-            publish = self._connection.publish(
-                topic, asked.payload(device), expiry=whole(repeats.good_for(device, now))
-            )
+            publish = self._connection.publish(topic, payload, expiry=whole(repeats.good_for(device, now)))
         except LocalError:  # no room, or over the limit of a new connection: it will be due again
             repeats.settled((device,), now)
         else:

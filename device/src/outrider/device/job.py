@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from outrider.schema import BrokerUnreachable, NotServed, Result
+from outrider.schema import NotServed, Result
 
 from .calls import Asking, Calls
 from .emitting import Emits
@@ -60,7 +60,7 @@ class Job(Calls, Emits):
         report: Report,
         output: Output,
         *,
-        asking: Callable[[], Asking] | None = None,
+        asking: Asking | None = None,
         telling: Callable[[], Events] | None = None,
     ) -> None:
         self.id = id
@@ -92,8 +92,8 @@ class Job(Calls, Emits):
     def asking(self) -> Asking:
         """See `Calls`."""
         if self._asking is None:
-            raise BrokerUnreachable(f"{self.command} runs without a connection, so it cannot call other devices")
-        return self._asking()
+            raise NotServed(f"{self.command} runs without a connection, so it cannot call other devices")
+        return self._asking
 
     def waits(self, call: "concurrent.futures.Future[Result]") -> None:
         """Note that the function's thread waits for this call: `cancel` ends it."""

@@ -12,7 +12,7 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
-from msgspec import UnsetType
+from msgspec import Struct, UnsetType
 
 from outrider.schema import Command, Encoding, Result
 
@@ -80,8 +80,26 @@ class KeptEvent:
         self.row = row
 
 
+class Usage(Struct, frozen=True):
+    """How full a journal is: so many commands and bytes of their values, of so many that it takes.
+
+    `path` is its file, null where it is in memory only.
+    """
+
+    path: str | None
+    commands: int
+    max_commands: int
+    bytes: int
+    max_bytes: int
+
+
 class Journal(Protocol):
     """Where entries are kept, and events. All methods are called from the device's event loop."""
+
+    @property
+    def usage(self) -> Usage:
+        """How full it is, and where."""
+        ...
 
     @property
     def dropped_until(self) -> float:

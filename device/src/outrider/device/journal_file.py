@@ -38,12 +38,14 @@ STEPS: Final = (
 PATIENCE: Final = 3.0
 """Seconds to wait for another process to let go of the file: one that is just ending."""
 
-_FULL: Final = "Free space there, or give the device another place with --journal"
+_ELSEWHERE: Final = "give the device another place with --journal PATH"
 
 
 def default_path(device: str, prefix: str = "") -> Path:
     """Where a device's journal is, unless its author says otherwise: under `$XDG_STATE_HOME/outrider/devices`."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    state = Path(os.environ.get("XDG_STATE_HOME") or "")
+    if not state.is_absolute():  # then it counts as not set, XDG Base Directory Specification
+        state = Path.home() / ".local" / "state"
     return Path(state, "outrider", "devices", *prefix.split("/"), f"{device}.sqlite")
 
 
@@ -80,7 +82,23 @@ class JournalFile:
 
     def failed(self, error: sqlite3.Error) -> JournalError:
         """What a failed write means, in words."""
-        return JournalError(f"the journal {self.path} cannot be written: {str(error).rstrip('.')}. {_FULL}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary one
+        if self.path.is_dir():
+            why, advice = "it is a folder", "Name a file in it"
+        elif code == sqlite3.SQLITE_FULL:
+            why, advice = str(error), f"Free space there, or {_ELSEWHERE}"
+        elif code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM) or self._is_read_only():
+            why, advice = f"it is not writable ({error})", f"Make it so, or {_ELSEWHERE}"
+        else:
+            why, advice = str(error), f"Look after the disk, or {_ELSEWHERE}"
+        return JournalError(f"the journal {self.path} cannot be written: {why}. {advice}")
+
+    def _is_read_only(self) -> bool:
+        """Whether what the file lies on is mounted so; SQLite calls that an I/O error."""
+        try:
+            return bool(os.statvfs(self.path.parent).f_flag & os.ST_RDONLY)
+        except (OSError, AttributeError):  # not on Windows
+            return False
 
     def _opened(self) -> sqlite3.Connection:
         try:
@@ -150,8 +168,8 @@ class JournalFile:
     def _refused(self, error: sqlite3.Error) -> JournalError:
         if "locked" in str(error):
             return JournalError(
-                f"another process has the journal {self.path}: this device runs already. End that one first; or, if "
-                "it is another device with the same id, give this one a journal of its own with --journal PATH"
+                f"another process has the journal {self.path}: this device runs already. End that one first; or give "
+                "this one another --id, or where it is for another broker a journal of its own with --journal PATH"
             )
         return self.failed(error)
 

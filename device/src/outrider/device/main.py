@@ -110,7 +110,7 @@ def _device(options: argparse.Namespace) -> Device:
             raise UsageError(f"--max-jobs {options.max_jobs}: a device takes on at least one job")
         device.max_jobs = options.max_jobs
     if options.journal is not None:
-        device.journal = MemoryJournal() if options.journal == "memory" else Path(options.journal)
+        device.journal = MemoryJournal() if options.journal == "memory" else Path(options.journal).expanduser()
     if options.synchronous:
         device.synchronous = options.synchronous
     device.groups = tuple(dict.fromkeys((*device.groups, *(check_name(name, "group") for name in options.group))))

@@ -7,7 +7,7 @@ from msgspec import UnsetType
 
 from outrider.schema import Result
 
-from .journal import CLOCK_TOLERANCE, Entry, KeptEvent, Key, Stage
+from .journal import CLOCK_TOLERANCE, Entry, KeptEvent, Key, Stage, Usage
 
 MAX_ENTRIES = 100_000
 """Commands that a journal keeps at most."""
@@ -32,6 +32,8 @@ class MemoryJournal:
     :param tolerance: seconds that clocks may differ.
     :param linger: seconds for which it remembers more than it must, as long as a tenth of its size is enough for all.
     """
+
+    _path: str | None = None
 
     def __init__(
         self,
@@ -58,6 +60,11 @@ class MemoryJournal:
     def full(self) -> bool:
         """See `Journal`."""
         return len(self._entries) >= self.max_entries or self._bytes >= self.max_bytes
+
+    @property
+    def usage(self) -> Usage:
+        """See `Journal`."""
+        return Usage(self._path, len(self._entries), self.max_entries, self._bytes, self.max_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)

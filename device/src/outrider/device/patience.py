@@ -27,7 +27,7 @@ class Patience(NamedTuple):
 
     def covers(self, device: str, invocation: Invocation, states: States, now: float) -> bool:
         """Whether this device's answer is still worth waiting for."""
-        if device not in invocation.missing or device in invocation.forgotten or now >= self.until:
+        if device not in invocation.missing or now >= self.until:
             return False
         return self.lost_too or (is_there(device, states) and (now < self.taken_by or device in invocation.accepted))
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from outrider.schema import Code, NoMember, Result, Status
 
-from .invocation import Invocation
+from .invocation import Invocation, has_forgotten
 from .patience import LOOK_AGAIN, Patience, States, is_there
 
 SILENT: Final = 5.0
@@ -54,6 +54,8 @@ class AnyMember:
 
     def next(self, now: float) -> str | None:
         """The member that is to be asked now, where one is. Ask again after each answer, and after `left` seconds."""
+        if self._ended():
+            return None
         if self._next is None and self._tried and self._idempotent and self._silent(now):
             self._next = self._pick()
         if self._next is None:
@@ -64,10 +66,10 @@ class AnyMember:
 
     def left(self, now: float) -> float:
         """Seconds until one has answered, or none of those asked will."""
+        if self._ended():
+            return 0.0
         if self._next is not None:
             return LOOK_AGAIN
-        if any(self._is_outcome(result) for result in self._invocation.results.values()):
-            return 0.0
         return self._patience.left(self._tried, self._invocation, self._states, now)
 
     def finished(self, result: Result, now: float) -> bool:
@@ -92,6 +94,9 @@ class AnyMember:
                 return (device,)
         return self._tried[-1:]
 
+    def _ended(self) -> bool:
+        return any(self._is_outcome(result) for result in self._invocation.results.values())
+
     def _pick(self) -> str | None:
         ready = [each for each in self._members if each not in self._tried and self._ready(each)]
         if not ready:
@@ -114,8 +119,8 @@ class AnyMember:
         match result.status:
             case Status.REJECTED:
                 return result.error is None or result.error.code not in TRIED_ELSEWHERE
-            case Status.EXPIRED:
-                return False
+            case Status.EXPIRED:  # one that knows nothing of it may have run it, and have forgotten that
+                return has_forgotten(result) and not self._idempotent
             case Status.INTERRUPTED:
                 return not self._idempotent
             case _:

@@ -3,7 +3,8 @@
 A broker's acknowledgement proves nothing, so a command is repeated, with the same id and the same bytes, until its
 device has answered:
 
-- to a device that has said nothing, after growing pauses, until the command expires;
+- to a device that has said nothing, after growing pauses, until the command expires; and a minute after that, slowly,
+  as a question that starts nothing any more: its answer may have been lost, or it never got the command, and says so;
 - to one that has accepted it, slowly, also after that: its answer may have been lost, and it gives that again;
 - at once to one that has come back with a new session, and to all after this side was away from the broker.
 
@@ -40,7 +41,10 @@ SPREAD: Final = 1000
 """Devices a second that a reconnect makes be asked again."""
 
 LEAST_EXPIRY: Final = 30.0
-"""Seconds for which a copy to a device that accepted the command is good, however long ago it expired."""
+"""Seconds for which a copy of a command that has expired is good."""
+
+OVER: Final = 60.0
+"""Seconds after which an expired command does not start any more, whichever clock is ahead within the tolerance."""
 
 
 class _Asked:
@@ -109,12 +113,6 @@ class Repeats:
         """Note that a device's final answer is here, or that the broker never took the command for it."""
         self._asked.pop(device, None)
 
-    def forgotten(self, device: str) -> None:
-        """Note that a device which had accepted it knows nothing of it any more: only its return is an occasion."""
-        asked = self._asked.get(device)
-        if asked is not None:
-            asked.due = math.inf
-
     def returned(self, devices: Collection[str], now: float) -> None:
         """Note that these devices are there with a new session: what they were sent before may be lost."""
         mine = devices if len(devices) < len(self._asked) else self._asked
@@ -139,8 +137,8 @@ class Repeats:
         following = math.inf
         for device, asked in self._asked.items():
             if asked.due <= now:
-                if now >= asked.expires and not asked.accepted:
-                    asked.due = math.inf
+                if asked.expires <= now < asked.expires + OVER and not asked.accepted:
+                    asked.due = asked.expires + OVER + self._pace.soon * self._chance()
                 elif away(device):
                     asked.due = now + self._pace.patience
                 elif (put_off := self._put_off(asked)) > now:
@@ -159,7 +157,12 @@ class Repeats:
         """Seconds for which a copy to this device is good."""
         asked = self._asked[device]
         left = asked.expires - now
-        return max(left, LEAST_EXPIRY) if asked.accepted else left
+        return max(left, LEAST_EXPIRY) if asked.accepted or left <= 0 else left
+
+    def only_asks(self, device: str, now: float) -> bool:
+        """Whether a copy to this device must not start the command, which has expired and was never accepted."""
+        asked = self._asked[device]
+        return now >= asked.expires and not asked.accepted
 
     def _put_off(self, asked: _Asked) -> float:
         """When a copy that is due may go, for the answers of others."""
@@ -168,7 +171,7 @@ class Repeats:
         return min(self._heard + self._pace.quiet, asked.planned + self._pace.patience)
 
     def _plan(self, asked: _Asked, now: float) -> None:
-        pauses = self._pace.accepted if asked.accepted else self._pace.unanswered
+        pauses = self._pace.accepted if asked.accepted or now >= asked.expires else self._pace.unanswered
         pause = pauses[min(asked.count, len(pauses) - 1)]
         asked.urgent = False
         asked.planned = asked.due = now + pause * (0.75 + 0.5 * self._chance())

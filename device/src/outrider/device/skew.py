@@ -44,4 +44,12 @@ class Skew:
         ahead = self.ahead
         if ahead is None or abs(ahead) <= self._tolerance:
             return ""
-        return f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the clocks of who asks"
+        return f"{rough(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the clocks of who asks"
+
+
+def rough(seconds: float) -> str:
+    """A length of time for people, as `90 s`, `5 h` or `3 days`: whole units, at least two of them."""
+    for length, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

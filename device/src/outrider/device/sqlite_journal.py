@@ -39,6 +39,7 @@ class SqliteJournal(MemoryJournal):
     ) -> None:
         super().__init__(max_entries=max_entries, max_bytes=max_bytes, tolerance=tolerance, linger=linger)
         self._file = file
+        self._path = str(file.path)
         self._device = device
         self._new: dict[Entry, None] = {}
         self._changed: dict[Entry, None] = {}

@@ -1,14 +1,19 @@
 """The table of devices: live, filtered by a target, of any length, and by keyboard."""
 
+import time
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
 from outrider.controller.hub.hub import Hub
+from outrider.schema import Encoding, State, Topics, encode
 from tests.controller.hub.pages.conftest import DEVICES, Stage, settings
+from tests.peers import Peer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MANY = 3000
 
 
 async def open_table(page: Page, stage: Stage, query: str = "") -> None:
@@ -86,6 +91,29 @@ async def test_keyboard_goes_through_the_rows_and_opens_a_device(page: Page, sta
     await expect(page.get_by_role("link", name="hostile")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="hostile", level=1)).to_be_focused()
+
+
+async def test_of_thousands_of_rows_only_those_in_sight_are_in_the_document(
+    page: Page, stage: Stage, tmp_path: Path
+) -> None:
+    topics = Topics("many")
+    async with Peer(stage.broker) as peer:
+        for number in range(MANY):
+            state = State(device=f"sim-{number}", status="ready", session=1, since=time.time())
+            peer.send(topics.state(state.device), encode(state, Encoding.JSON), retain=True)
+        await peer.round_trip(30)
+    async with Hub(settings(stage.broker, tmp_path, requester="many", prefix="many")) as hub:
+        await page.goto(f"{hub.url}/#/devices")
+        await expect(page.locator("#shown")).to_have_text(f"{MANY:,} devices")
+        rows = page.locator("tbody tr[data-row]")
+        assert await rows.count() < 60
+        await page.get_by_role("link", name="sim-0", exact=True).focus()
+        await page.keyboard.press("End")
+        await expect(page.get_by_role("link", name=f"sim-{MANY - 1}")).to_be_focused()
+        assert await rows.count() < 60
+        await expect(rows.last).to_have_attribute("aria-rowindex", str(MANY + 1))
+        await page.keyboard.press("PageUp")
+        assert await page.evaluate("document.activeElement.closest('tr').dataset.row") < str(MANY - 1)
 
 
 async def test_hub_that_is_away_is_said_and_found_again(page: Page, stage: Stage, tmp_path: Path) -> None:

@@ -69,4 +69,5 @@ async def test_audit_log_has_every_command_whoever_sent_it(page: Page, stage: St
     await page.get_by_label("Requester").fill("somebody")
     await expect(table.locator("tbody tr", has_text="level=34").first).to_be_visible()
     await table.locator("tbody tr", has_text="level=33").first.get_by_role("link", name="dim").click()
-    await expect(page.get_by_role("row", name="lamp-1")).to_contain_text("33")
+    outcomes = page.get_by_role("table", name="Outcomes")
+    await expect(outcomes.get_by_role("row", name="lamp-1")).to_contain_text("33")

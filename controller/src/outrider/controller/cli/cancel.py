@@ -72,8 +72,8 @@ def cancel(
 
 async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: float) -> bool:
     async with fleet:
-        with waiting(f"cancelling {id}") as heard:
-            cancellation = await cancel_on(fleet, id, target, wait=wait, heard=heard)
+        with waiting(f"cancelling {id}", form) as shown:
+            cancellation = await cancel_on(fleet, id, target, wait=wait, heard=shown.heard, asking=shown.asking)
     findings, silent = cancellation.findings, unheard(cancellation, target)
     match form:
         case Form.NDJSON:
@@ -82,7 +82,7 @@ async def _cancel(fleet: Fleet, id: str, target: str | None, form: Form, wait: f
             told = {"cancelled": list(cancellation.cancelled), "idle": list(cancellation.idle)}
             results_console().print(json_text({**document(findings), **told}), soft_wrap=True)
         case _:
-            print_outcomes(findings)
+            print_outcomes(findings, shown.printed)
             if findings.outcomes:
                 say(cancelled_words(cancellation))
     say_untold(findings.untold)

@@ -27,6 +27,7 @@ from outrider.controller import Fleet, guard
 from outrider.controller.broker import BrokerKind, BrokerProcess, start_broker
 from outrider.schema import LocalError, OutriderError
 
+from .exits import end_once_at_lost_output
 from .hub import has_hub
 from .terminal import messages_console, results_console
 
@@ -86,6 +87,7 @@ async def _run(kind: BrokerKind, interactive: bool, output: Console) -> int:
 
     :returns: the signal that ended it before all was shown, else 0.
     """
+    end_once_at_lost_output()
     loop = asyncio.get_running_loop()
     asked: asyncio.Future[int] = loop.create_future()
 

@@ -1,6 +1,7 @@
 """How the program ends: exit codes, and which error leads to which."""
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar
@@ -18,7 +19,7 @@ from outrider.schema import (
     SubscribeRefused,
 )
 
-from .terminal import OutputClosed
+from .terminal import OutputLost
 
 T = TypeVar("T")
 
@@ -30,6 +31,11 @@ USAGE: Final = 2
 
 UNREACHABLE: Final = 3
 """There is no broker to talk to, or it does not let this requester in."""
+
+_ABSENT: Final = re.compile(
+    r"at (localhost|127(\.\d+){3}|\[::1\]):(?P<port>\d+): nothing listens there .*\(mqtt://[^,]*\)$"
+)
+"""Words for a broker of this machine that is not there, and that `outrider broker` could be."""
 
 INTERRUPTED: Final = 128 + signal.SIGINT
 """Ctrl-C, as shells count it; other signals likewise, and a closed standard output as SIGPIPE."""
@@ -56,6 +62,14 @@ def exit_code(error: OutriderError) -> int:
             return NOT_DONE
 
 
+def advice(error: OutriderError) -> str:
+    """What more this command line can do about an error; empty where nothing."""
+    if isinstance(error, BrokerUnreachable) and (absent := _ABSENT.search(str(error))):
+        port = "" if absent["port"] == "1883" else f" --port {absent['port']}"
+        return f"To try things out, start one: outrider broker{port}"
+    return ""
+
+
 def run(work: Coroutine[object, object, T], *, interrupted: Callable[[], object] = lambda: None) -> T:
     """Run a subcommand's coroutine to its end.
 
@@ -70,16 +84,27 @@ def run(work: Coroutine[object, object, T], *, interrupted: Callable[[], object]
         code = INTERRUPTED
     except Interrupted as ended:
         code = ended.code
-    except OutputClosed:
+    except OutputLost:
         interrupted()
         raise
     interrupted()
     raise typer.Exit(code)
 
 
+def end_once_at_lost_output() -> None:
+    """Have the running event loop say nothing of tasks that `OutputLost` ended: it ends the loop anyway."""
+    asyncio.get_running_loop().set_exception_handler(_unless_output_is_lost)
+
+
+def _unless_output_is_lost(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    if not isinstance(context.get("exception"), OutputLost):
+        loop.default_exception_handler(context)
+
+
 async def _until_a_signal(work: Coroutine[object, object, T]) -> T:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     came: list[signal.Signals] = []
+    end_once_at_lost_output()
 
     def end(number: signal.Signals) -> None:
         came.append(number)

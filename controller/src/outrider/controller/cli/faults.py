@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from outrider.controller.faults import Event, FaultProxy, Rule, Step, play, read_line, read_script
+from outrider.controller.faults.commands import check_visible
 from outrider.controller.settings import load
 from outrider.device import run_in_daemon_thread
 from outrider.schema import LocalError
@@ -84,6 +85,8 @@ def faults(
     steps = read_script(_text(script)) if script is not None else ()
     shown = _Show(json=json, verbose=verbose)
     proxy = FaultProxy(settings.broker, port=listen, host=host, seed=seed, kept=KEPT, told=shown.event)
+    for step in steps:
+        check_visible(step.command, proxy.broker)
     run(_run(proxy, steps, seed, shown, typed=not from_input))
 
 
@@ -131,7 +134,7 @@ class _Show:
             return
         line = Text(f"{event.time:9.3f}  ", style="dim")
         line.append(f"{event.action:<10} ", style=_SHOWN.get(event.action, "red"))
-        line.append(_about(event))
+        line.append(printable(event.about))
         self._results.print(line, soft_wrap=True)
 
     def step(self, step: Step, undo: bool) -> None:
@@ -188,19 +191,6 @@ def rule_text(rule: Rule) -> str:
         if value not in (None, b"", 0, 1.0, False):
             words.append(f"{name}={value.decode(errors='replace') if isinstance(value, bytes) else value}")
     return " ".join(words)
-
-
-def _about(event: Event) -> str:
-    """Whom and what an event is about."""
-    words = [event.client or (f"connection {event.connection}" if event.connection else "")]
-    if packet := event.packet:
-        words.append(packet.kind.name)
-        words.append("" if packet.packet_id is None else f"{packet.packet_id}{' DUP' if packet.dup else ''}")
-        words.append(packet.topic or "")
-    if event.direction:
-        words.append(event.direction.replace("_", " "))
-    words.append(event.words)
-    return printable("  ".join(word for word in words if word))
 
 
 def _text(script: Path) -> str:

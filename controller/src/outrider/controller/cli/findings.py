@@ -1,7 +1,8 @@
 """How what is known of earlier commands looks: shared by `outrider results`, `jobs` and `cancel`."""
 
+import asyncio
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Final
 
@@ -37,6 +38,9 @@ NAME: Final = 24
 
 VALUE: Final = 200
 """Characters of a value in a table; JSON has all of them."""
+
+SLOW: Final = 1.0
+"""Seconds after which it is said who has not answered yet."""
 
 _ID: Final = 16
 """Characters of an id that outrider makes."""
@@ -161,16 +165,21 @@ def plain_durable(brief: Brief) -> dict[str, object]:
     return {**place, **{name: value for name, value in brief._asdict().items() if name != "place"}}
 
 
-def print_outcomes(findings: Findings) -> None:
-    """Print a line for each device that knows of the command, and how many ended how."""
+def print_outcomes(findings: Findings, besides: Collection[str] = ()) -> None:
+    """Print a line for each device that knows of the command, and how many ended how.
+
+    :param besides: devices whose outcome was printed before.
+    """
     console = results_console()
-    for line in outcome_lines(findings):
+    for line in outcome_lines(findings, besides):
         console.print(line, soft_wrap=True)
 
 
-def outcome_lines(findings: Findings) -> Iterator[Text]:
+def outcome_lines(findings: Findings, besides: Collection[str] = ()) -> Iterator[Text]:
     """A line for each device that knows of the command, and how many ended how."""
     for device, result in findings.outcomes.items():
+        if device in besides:
+            continue
         if (line := reply_line(Reply(device, result), show_device=True)) is not None:
             yield line
     if len(findings.outcomes) > 1:
@@ -210,10 +219,10 @@ def nothing_known(findings: Findings, requester: str) -> NothingKnown:
         )
         advice = f"; add --as {printable(job.requester)}" if job.requester and not job.behalf else ""
         return NothingKnown(f"{findings.id} runs on {device} for {whose}, not for {who}{advice}")
+    away = f"{named(findings.away)} may know of it when back; else it is " if findings.away else ""
     return NothingKnown(
-        f"nothing is known of {findings.id} that {who} sent: mistyped, or sent as somebody else (--as NAME), or "
-        f"forgotten (a device remembers it for 30 s after its expiry and its end, and of ping the last result only)"
-        f"{', or it waits for a device that is away' if findings.away else ''}"
+        f"nothing is known of {findings.id} that {who} sent: {away}mistyped, or sent as somebody else (--as NAME), or "
+        "forgotten (a device remembers it for 30 s after its expiry and its end, and of ping the last result only)"
     )
 
 
@@ -275,19 +284,74 @@ def plain_job(each: DeviceJob) -> dict[str, object]:
     return {"device": each.device, **fields}
 
 
+class Wait:
+    """Something that is waited for: at the foot of a terminal stands for whom, and what is heard of it meanwhile.
+
+    Where it takes longer than `SLOW`, outcomes are printed as they come.
+
+    :param form: outcomes are printed as text only.
+    :ivar printed: the devices whose outcome was printed.
+    """
+
+    def __init__(self, what: str, form: Form) -> None:
+        self.printed: set[str] = set()
+        self._what = what
+        self._form = form
+        self._results = results_console()
+        self._live = Live(self._results if self._results.is_terminal else messages_console(), ())
+        self._outcomes: dict[str, Reply] = {}
+        self._silent: frozenset[str] = frozenset()
+        self._slow = False
+
+    def heard(self, reply: Reply) -> None:
+        """Take what a device said of the command."""
+        if isinstance(reply.message, Result):
+            self._outcomes[reply.device] = reply
+            self._print()
+        elif (words := progress_text(reply.message)) is not None:
+            self._live.note(f"{self._what}: {printable(reply.device)}  {words.plain.splitlines()[0][:VALUE]}")
+
+    def asking(self, devices: frozenset[str]) -> None:
+        """Note which devices have not answered yet."""
+        self._silent = devices
+        self._say_silent()
+
+    @contextmanager
+    def shown(self) -> Generator[None]:
+        """While the context is open, it is waited."""
+        timer = asyncio.get_running_loop().call_later(SLOW, self._become_slow)
+        try:
+            with self._live:
+                self._live.note(self._what)
+                yield
+        finally:
+            timer.cancel()
+
+    def _become_slow(self) -> None:
+        self._slow = True
+        self._say_silent()
+        self._print()
+
+    def _say_silent(self) -> None:
+        if self._slow:
+            silent = f": no answer from {named(sorted(self._silent))} yet" if self._silent else ""
+            self._live.note(self._what + silent)
+
+    def _print(self) -> None:
+        if not self._slow or self._form is not Form.TEXT:
+            return
+        for device in sorted(self._outcomes.keys() - self.printed):
+            if (line := reply_line(self._outcomes[device], show_device=True)) is not None:
+                self._results.print(line, soft_wrap=True)
+            self.printed.add(device)
+
+
 @contextmanager
-def waiting(what: str) -> Generator[Callable[[Reply], None]]:
-    """Show at the foot of a terminal that something is waited for, and what is heard of it meanwhile."""
-    console = results_console() if results_console().is_terminal else messages_console()
-    with Live(console, ()) as live:
-        live.note(what)
-
-        def heard(reply: Reply) -> None:
-            if isinstance(reply.message, Result) or (words := progress_text(reply.message)) is None:
-                return
-            live.note(f"{what}: {printable(reply.device)}  {words.plain.splitlines()[0][:VALUE]}")
-
-        yield heard
+def waiting(what: str, form: Form) -> Generator[Wait]:
+    """Show what is waited for, see `Wait`."""
+    wait = Wait(what, form)
+    with wait.shown():
+        yield wait
 
 
 def _said(result: Result) -> str:

@@ -21,6 +21,7 @@ from .findings import (
     say,
     say_away,
     say_untold,
+    waiting,
 )
 from .hubs import HubOption, hub_named
 from .hubs import jobs_on as jobs_of_hub
@@ -57,7 +58,8 @@ def jobs(
 
 async def _jobs(fleet: Fleet, target: str | None, form: Form) -> bool:
     async with fleet:
-        found = await jobs_on(fleet, target)
+        with waiting("asking for jobs", form) as shown:
+            found = await jobs_on(fleet, target, asking=shown.asking)
     return _print(found, form)
 
 

@@ -20,7 +20,7 @@ from .cancel import cancel
 from .demo import demo
 from .devices import about, devices
 from .events import events
-from .exits import USAGE, exit_code
+from .exits import USAGE, advice, exit_code
 from .faults import faults
 from .forget import forget
 from .hub import hub
@@ -32,7 +32,7 @@ from .send import SendCommand, send
 from .shells import SCRIPTS, VARIABLE, Shell, current_shell, install
 from .simulate import simulate
 from .tab import answer
-from .terminal import write_any_text
+from .terminal import guard_output
 from .watch import watch
 
 
@@ -134,12 +134,14 @@ def main() -> None:
     logging.getLogger("outrider").addHandler(logging.NullHandler())
     if shell := os.environ.get(VARIABLE):
         _complete(shell)
-    write_any_text()
+    guard_output()
     try:
         app()
     except OutriderError as error:
         words = printable(str(error), keep="\n")
         messages_console().print(Text.assemble(("error: ", "bold red"), words))
+        if more := advice(error):
+            messages_console().print(Text(more, style="dim"))
         sys.exit(exit_code(error))
 
 

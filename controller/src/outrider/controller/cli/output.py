@@ -4,11 +4,12 @@ All of it is `rich.text.Text`, never markup, with the control characters of what
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import UNSET, DecodeError, UnsetType, to_builtins
 from msgspec.structs import replace
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +40,12 @@ __all__ = [
 ]
 
 INDENT: Final = "    "
+
+FOLDED: Final = 12
+"""Columns into which a cell of the table of devices may be folded, and no less."""
+
+_GIVING_WAY: Final = ("VERSIONS", "COMMANDS", "POOLS", "TAGS", "GROUPS")
+"""What the table of devices leaves out on a narrow terminal, the first one first."""
 
 STATUS_STYLES: Final[Mapping[str, str]] = {
     "ready": "green",
@@ -178,25 +185,49 @@ def status_text(status: str) -> Text:
     return Text(status, style=STATUS_STYLES.get(status, ""))
 
 
-def devices_table(states: Iterable[State], abouts: Mapping[str, About], *, now: float | None = None) -> Table:
-    """One row for each device. Columns that would be empty for all are left out.
+def devices_table(states: Iterable[State], abouts: Mapping[str, About], *, now: float | None = None) -> RenderableType:
+    """One row for each device. Columns that would be empty for all are left out, and those there is no room for.
 
     :param abouts: by device, as far as they are known.
     :param now: Unix seconds.
     """
     now = time.time() if now is None else now
     rows = [_device_row(state, abouts.get(state.device), now) for state in states]
-    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    columns = {
-        name: [row[at] for row in rows]
-        for at, name in enumerate(("DEVICE", "STATUS", "SINCE", "GROUPS", "POOLS", "TAGS", "COMMANDS", "VERSIONS"))
-        if at < 3 or any(row[at] for row in rows)
-    }
-    for name in columns:
-        table.add_column(name, no_wrap=name in ("DEVICE", "STATUS", "SINCE"), overflow="fold")
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*cells)
-    return table
+    return _Fitting(
+        {
+            name: [row[at] for row in rows]
+            for at, name in enumerate(("DEVICE", "STATUS", "SINCE", "GROUPS", "POOLS", "TAGS", "COMMANDS", "VERSIONS"))
+            if at < 3 or any(row[at] for row in rows)
+        }
+    )
+
+
+class _Fitting:
+    """A table of these columns, as many as there is room for."""
+
+    def __init__(self, columns: Mapping[str, Sequence[Text]]) -> None:
+        self._columns = columns
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table."""
+        columns = dict(self._columns)
+        for name in _GIVING_WAY:
+            if sum(_width(name, cells) for name, cells in columns.items()) > options.max_width + 1:
+                columns.pop(name, None)
+        table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+        for name in columns:
+            table.add_column(name, no_wrap=name in ("DEVICE", "STATUS", "SINCE"), overflow="fold")
+        for cells in zip(*columns.values(), strict=True):
+            table.add_row(*cells)
+        yield table
+
+
+def _width(name: str, cells: Sequence[Text]) -> int:
+    """Columns of a terminal that a column needs, with the gap to the next."""
+    widest = max((cell.cell_len for cell in cells), default=0)
+    if name in _GIVING_WAY:
+        widest = min(widest, FOLDED)
+    return max(widest, len(name)) + 1
 
 
 def _device_row(state: State, about: About | None, now: float) -> tuple[Text, ...]:

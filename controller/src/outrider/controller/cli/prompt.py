@@ -241,7 +241,8 @@ class Prompt:
         if self._prompt is None or self._session is None:
             return
         size = app.output.get_size()
-        shown = toolbar(self._hint(), list(self._session.in_flight.values()), size.columns, size.rows)
+        in_flight = list(self._session.in_flight.values())
+        shown = toolbar(self._hint(), in_flight, size.columns, size.rows, lost=self._broker_lost)
         self._prompt.bottom_toolbar = shown or None
 
     def _hint(self) -> Lines:

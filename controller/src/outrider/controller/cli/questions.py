@@ -1,15 +1,18 @@
 """The REPL's `jobs`, `results` and `cancel`: asked of the fleet in use, shown as `outrider` shows them."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from outrider.controller import Fleet
 from outrider.controller import results as inquiries
-from outrider.controller.results import Cancellation, Findings, Jobs
+from outrider.controller.results import ANSWER_WAIT, Asking, Cancellation, Findings, Jobs
 
 from .findings import (
+    SLOW,
     away_and_told,
     away_line,
     cancelled_words,
@@ -23,6 +26,7 @@ from .findings import (
     unheard,
     untold_lines,
 )
+from .terminal import named
 
 Show = Callable[[RenderableType], None]
 Say = Callable[[Text], None]
@@ -30,7 +34,8 @@ Say = Callable[[Text], None]
 
 async def show_jobs(fleet: Fleet, target: str | None, show: Show, say: Say) -> Jobs:
     """Show what runs on the devices of a target, or on all."""
-    found = await inquiries.jobs(fleet, target)
+    with _silence_told(say) as asking:
+        found = await inquiries.jobs(fleet, target, asking=asking)
     if found.running:
         show(jobs_table(found.running))
     elif words := no_job_words(found):
@@ -53,7 +58,8 @@ async def show_results(fleet: Fleet, id: str | None, show: Show, say: Say, *, mo
         else:
             say(_dim(no_result_words(fleet.requester)))
         return True
-    findings = await inquiries.results_of(fleet, id)
+    with _silence_told(say) as asking:
+        findings = await inquiries.results_of(fleet, id, asking=asking)
     for line in outcome_lines(findings):
         show(line)
     _say_rest(findings, say)
@@ -67,7 +73,8 @@ async def cancel(fleet: Fleet, id: str, target: str | None, show: Show, say: Say
 
     :raises NothingKnown: no device runs it or remembers it.
     """
-    cancellation: Cancellation = await inquiries.cancel(fleet, id, target)
+    with _silence_told(say) as asking:
+        cancellation: Cancellation = await inquiries.cancel(fleet, id, target, asking=asking)
     findings, silent = cancellation.findings, unheard(cancellation, target)
     for line in outcome_lines(findings):
         show(line)
@@ -83,6 +90,26 @@ async def cancel(fleet: Fleet, id: str, target: str | None, show: Show, say: Say
             raise nobody
         say(_dim(str(nobody)))
     return findings.ended and not silent
+
+
+@contextmanager
+def _silence_told(say: Say) -> Generator[Asking]:
+    """Say once who keeps others waiting, where some device does not answer at once."""
+    silent: frozenset[str] = frozenset()
+
+    def asking(devices: frozenset[str]) -> None:
+        nonlocal silent
+        silent = devices
+
+    def tell() -> None:
+        if silent:
+            say(_dim(f"no answer from {named(sorted(silent))} yet; waiting {ANSWER_WAIT:g} s at most"))
+
+    timer = asyncio.get_running_loop().call_later(SLOW, tell)
+    try:
+        yield asking
+    finally:
+        timer.cancel()
 
 
 def _say_rest(found: Jobs | Findings, say: Say) -> None:

@@ -1,15 +1,16 @@
 """`outrider results`: what became of commands that were sent before."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from outrider.controller import Fleet
-from outrider.controller.accounting import outcomes_of
+from outrider.controller.accounting import outcomes_of, settled
 from outrider.controller.durable import Brief, DurableOutbox, OutboxUnusable, default_path
 from outrider.controller.results import Findings, Standing, check_id, last_results, results_of
+from outrider.schema import BrokerUnreachable
 
 from .exits import NOT_DONE, run
 from .findings import (
@@ -107,9 +108,19 @@ def results(
         elif not _print_findings(findings_of(url, check_id(id), target, wait), form):
             raise typer.Exit(NOT_DONE)
         return
-    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected, outbox=_outbox())
+    path = _outbox()
+    fleet = open_fleet(broker, prefix, name, on_disconnect=disconnected, outbox=path)
     if id is None:
-        run(_last(fleet, target, form, everyone=everyone))
+        try:
+            run(_last(fleet, target, form, everyone=everyone))
+        except BrokerUnreachable:
+            if path is not None and form is Form.TEXT:
+                with DurableOutbox(path) as outbox:
+                    say_unfinished(outbox.unfinished())
+            raise
+    elif target is None and path is not None and (known := _settled(path, id, fleet)) is not None:
+        if not _print_findings(known, form):
+            raise typer.Exit(NOT_DONE)
     elif not run(_of(fleet, check_id(id), target, form, wait)):
         raise typer.Exit(NOT_DONE)
 
@@ -125,6 +136,12 @@ def _outbox() -> Path | None:
         say(str(error), "yellow")
         return None
     return path
+
+
+def _settled(path: Path, id: str, fleet: Fleet) -> Findings | None:
+    """What the outbox alone knows, where that is all."""
+    with DurableOutbox(path) as outbox:
+        return settled(outbox, id, fleet.place)
 
 
 async def _last(fleet: Fleet, target: str | None, form: Form, *, everyone: bool) -> None:
@@ -156,16 +173,13 @@ def _print_last(
 async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float | None) -> bool:
     async with fleet:
         findings = None
-        if target is None and fleet.outbox is not None:
-            with waiting(f"waiting for {id}") as heard:
-                findings = await outcomes_of(fleet, id, wait=wait, heard=heard)
-        durable = findings is not None
-        if findings is None and wait is not None:
-            with waiting(f"waiting for {id}") as heard:
-                findings = await results_of(fleet, id, target, wait=wait, heard=heard)
-        elif findings is None:
-            findings = await results_of(fleet, id, target)
-    done = _print_findings(findings, form, durable=durable)
+        with waiting(f"waiting for {id}", form) as shown:
+            if target is None and fleet.outbox is not None:
+                findings = await outcomes_of(fleet, id, wait=wait, heard=shown.heard, asking=shown.asking)
+            durable = findings is not None
+            if findings is None:
+                findings = await results_of(fleet, id, target, wait=wait or 0.0, heard=shown.heard, asking=shown.asking)
+    done = _print_findings(findings, form, shown.printed, durable=durable)
     if not findings.outcomes and id in fleet.roster.states:
         raise NothingKnown(f"{id} is a device, no command; its last result: outrider results --target {id}")
     if not findings.outcomes:
@@ -173,8 +187,8 @@ async def _of(fleet: Fleet, id: str, target: str | None, form: Form, wait: float
     return done
 
 
-def _print_findings(findings: Findings, form: Form, *, durable: bool = True) -> bool:
-    """Print what is known of a command; whether it is done.
+def _print_findings(findings: Findings, form: Form, besides: Collection[str] = (), *, durable: bool = True) -> bool:
+    """Print what is known of a command, `besides` what was printed before; whether it is done.
 
     :param durable: what has not ended will be known here later.
     """
@@ -184,7 +198,7 @@ def _print_findings(findings: Findings, form: Form, *, durable: bool = True) -> 
         case Form.JSON:
             results_console().print(json_text(document(findings)), soft_wrap=True)
         case _:
-            print_outcomes(findings)
+            print_outcomes(findings, besides)
     say_untold(findings.untold)
     say_away(findings.away)
     if form is Form.TEXT and findings.outcomes and (findings.running or (durable and not findings.ended)):

@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, TextIO
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -27,12 +27,28 @@ _UNLIMITED: Final = 10_000
 """Columns where the output is no terminal: a line that another program reads is not folded."""
 
 
-def write_any_text() -> None:
-    """Have standard output and error write what their encoding lacks as JSON would escape it, instead of failing."""
+def guard_output() -> None:
+    """Have standard output and error write what their encoding lacks as JSON would escape it, instead of failing.
+
+    Where standard output cannot be written, as on a full disk, the program ends with `OutputFailed`; without standard
+    error it goes on.
+    """
     codecs.register_error("escape-as-json", _escape_unwritable)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="escape-as-json")
+    sys.stdout = _guarded(sys.stdout, _Output)
+    sys.stderr = _guarded(sys.stderr, _Guarded)
+
+
+def _guarded(stream: TextIO, kind: "type[_Guarded]") -> TextIO:
+    whole = stream
+    if not isinstance(stream, io.TextIOWrapper):  # there is none, or something of a test's
+        return whole
+    return kind(
+        whole.buffer,
+        encoding=stream.encoding,
+        errors="escape-as-json",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _escape_unwritable(error: UnicodeError) -> tuple[str, int]:
@@ -41,11 +57,58 @@ def _escape_unwritable(error: UnicodeError) -> tuple[str, int]:
     return "".join(map(_escape, error.object[error.start : error.end])), error.end
 
 
-class OutputClosed(SystemExit):
+class OutputLost(SystemExit):
+    """What was asked for cannot be written to standard output any more: the program ends."""
+
+
+class OutputClosed(OutputLost):
     """Nobody reads standard output any more, as after `| head -1`: the program ends as if by SIGPIPE."""
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGPIPE)
+
+
+class OutputFailed(OutputLost):
+    """Standard output cannot be written, as where its disk is full: the program ends with exit code 1 and says so."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"error: standard output cannot be written: {error.strerror or error}")
+
+
+class _Guarded(io.TextIOWrapper):
+    """A standard stream. After a write that failed nothing more is written."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._failed(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> None:
+        _to_nowhere(self)
+
+
+class _Output(_Guarded):
+    def _failed(self, error: OSError) -> None:
+        super()._failed(error)
+        raise OutputFailed(error) from None
+
+
+def _to_nowhere(output: IO[str]) -> None:
+    """Let go what is still written to it, also by the interpreter at its end."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), output.fileno())
 
 
 class _Console(Console):
@@ -55,8 +118,7 @@ class _Console(Console):
         :raises OutputClosed: standard output is closed.
         """
         self.quiet = True
-        with Path(os.devnull).open("wb") as nowhere:  # for what the interpreter writes out at its end
-            os.dup2(nowhere.fileno(), self.file.fileno())
+        _to_nowhere(self.file)
         if not self.stderr:
             raise OutputClosed
 

@@ -41,14 +41,19 @@ def message(
     return [("class:target", name), ("", " ["), (f"class:{status}", words), ("", "]> ")]
 
 
-def toolbar(hint: Lines, in_flight: Sequence[Sent], columns: int, lines: int) -> StyleAndTextTuples:
-    """Help on what is typed, and below it the commands in flight, on a terminal of this size."""
+def toolbar(
+    hint: Lines, in_flight: Sequence[Sent], columns: int, lines: int, *, lost: bool = False
+) -> StyleAndTextTuples:
+    """Help on what is typed, and below it the commands in flight, on a terminal of this size.
+
+    :param lost: there is no broker.
+    """
     shown = in_flight[: max(min(ROWS, lines // 4), 1)]
     rows = [cut(line, columns) for line in hint] if lines >= 2 * len(hint) + len(shown) else []
     labels = [_label(sent, columns * 2 // 5) for sent in shown]
     width = max(map(get_cwidth, labels), default=0)
     rows += [
-        cut(_row(sent, label + " " * (width - get_cwidth(label)), columns), columns)
+        cut(_row(sent, label + " " * (width - get_cwidth(label)), columns, lost=lost), columns)
         for sent, label in zip(shown, labels, strict=True)
     ]
     if len(in_flight) > len(shown):
@@ -87,7 +92,7 @@ def _label(sent: Sent, width: int) -> str:
     return shortened(f"{shortened(target, room)} {text}", width)
 
 
-def _row(sent: Sent, label: str, columns: int) -> StyleAndTextTuples:
+def _row(sent: Sent, label: str, columns: int, *, lost: bool) -> StyleAndTextTuples:
     """One command in flight: what it is, how far it is, what its device says."""
     row: StyleAndTextTuples = [("class:tag", f"[{sent.tag}] "), ("", f"{label}  ")]
     fractions = [progress.fraction for progress in sent.progress.values() if progress.fraction is not None]
@@ -96,7 +101,9 @@ def _row(sent: Sent, label: str, columns: int) -> StyleAndTextTuples:
         fraction = min((sum(fractions) + sent.done) / sent.count, 1.0)
         full = round(fraction * bar)
         row += [("class:bar", "━" * full), ("class:rest", "─" * (bar - full)), ("", f" {fraction:4.0%}  ")]
-    if sent.count > 1:
+    if lost and not sent.done and not sent.progress and not sent.dispatch.is_with_broker:
+        row.append(("class:lost", "waits for the broker"))
+    elif sent.count > 1:
         row.append(("", f"{sent.done} of {sent.count} ended"))
     elif sent.progress:
         progress = next(iter(sent.progress.values()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -104,6 +105,11 @@ class BackgroundProxy:
     def log(self) -> Sequence[Event]:
         """What has happened so far."""
         return self.call(lambda proxy: tuple(proxy.log))
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How many events there were, as `counts["dropped", "PUBACK"]`; without a packet as `counts["cut", ""]`."""
+        return self.call(lambda proxy: proxy.log.counts.copy())
 
     def _wait(self, work: Coroutine[object, object, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -4,6 +4,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from outrider.device import Address
+
 from .packets import Direction
 from .rules import InvalidFault, Rule
 
@@ -54,3 +56,18 @@ class Heal(Struct, frozen=True):
 
 
 Command = Rule | CutNow | HalfOpenNow | Throttle | NewConnections | Release | Heal
+
+
+def check_visible(command: Command, broker: Address) -> None:
+    """Refuse what would have no effect: on the way to some brokers neither packets nor their clients show.
+
+    :raises InvalidFault: it acts on packets or on named clients, and the broker's URL is encrypted or a WebSocket.
+    """
+    if not broker.tls and broker.kind in ("tcp", "unix"):
+        return
+    if isinstance(command, Rule) or (isinstance(command, CutNow | HalfOpenNow) and command.client is not None):
+        raise InvalidFault(
+            f"single packets and clients do not show over {broker.scheme}://, where bytes are relayed as they are: "
+            "cut, half-open, throttle, blackhole, unanswered and refuse act on all its connections, and the rest needs "
+            "a broker at mqtt:// or unix://"
+        )

@@ -39,6 +39,9 @@ MQTT and is relayed `opaque`."""
 KEPT: Final = 10_000
 """Events that a log keeps."""
 
+PAYLOAD: Final = 60
+"""Bytes of a payload that stand in an event's line."""
+
 
 class Event(Struct, frozen=True, kw_only=True):
     """Something that happened.
@@ -57,6 +60,26 @@ class Event(Struct, frozen=True, kw_only=True):
     direction: Direction | None = None
     packet: Packet | None = None
     words: str = ""
+
+    @property
+    def about(self) -> str:
+        """Whom and what it is about, as `lamp-1  PUBACK  12  to client`."""
+        words = [self.client or (f"connection {self.connection}" if self.connection else "")]
+        if packet := self.packet:
+            words.append(packet.kind.name)
+            words.append("" if packet.packet_id is None else f"{packet.packet_id}{' DUP' if packet.dup else ''}")
+            words.append(packet.topic or "")
+        if self.direction:
+            words.append(self.direction.replace("_", " "))
+        words.append(self.words)
+        return "  ".join(word for word in words if word)
+
+    def __str__(self) -> str:
+        """One line for people: when, what happened, what it is about, and the beginning of a PUBLISH's payload."""
+        payload = self.packet.payload if self.packet else b""
+        text = repr(payload[:PAYLOAD].decode(errors="replace"))[1:-1]
+        more = "…" if len(payload) > PAYLOAD else ""
+        return f"{self.time:9.3f}  {self.action:<10} {self.about}  {text}{more}".rstrip()
 
     def fits(self, match: Match) -> bool:
         """Whether this is about a packet that is meant; where there is no packet, whether only the client is asked."""

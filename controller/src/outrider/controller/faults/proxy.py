@@ -23,7 +23,7 @@ from typing import Final, Self
 from outrider.device import Address
 from outrider.schema import LocalError
 
-from .commands import Command, CutNow, Door, HalfOpenNow, Heal, NewConnections, Release, Throttle
+from .commands import Command, CutNow, Door, HalfOpenNow, Heal, NewConnections, Release, Throttle, check_visible
 from .log import KEPT, Action, Event, Log
 from .packets import DIRECTIONS, Direction, Packet
 from .relay import Ends, Note, Relay
@@ -54,7 +54,8 @@ class FaultProxy:
     """Stands between clients and a broker as long as the context lasts. It does nothing to what passes until told to.
 
     :param broker: the broker's URL. Over `mqtt://` and `unix://` single packets can be acted on, of MQTT 5 and 3.1.1;
-        what is encrypted or in a WebSocket is relayed as bytes, and only faults of whole connections are possible.
+        what is encrypted or in a WebSocket is relayed as bytes, and only faults of whole connections are possible:
+        others raise `InvalidFault`.
     :param port: where to listen; 0 finds a free port, which stays the same until the context ends.
     :param seed: what chance decides follows from it.
     :param kept: how many events the log keeps.
@@ -147,10 +148,13 @@ class FaultProxy:
 
     def add(self, *rules: Rule) -> None:
         """Let these rules act on packets from now on."""
+        for rule in rules:
+            check_visible(rule, self.broker)
         self.rules.add(*rules)
 
     def cut(self, client: str | None = None, *, reset: bool = True) -> None:
         """End the connections of these clients (a glob), or all: with a reset, or else the end of the stream."""
+        check_visible(CutNow(client=client), self.broker)
         for relay in self._of(client):
             relay.cut(reset=reset)
 
@@ -159,6 +163,7 @@ class FaultProxy:
 
         They stay open, and neither side hears that the other one has closed, until `heal` or `resume`.
         """
+        check_visible(HalfOpenNow(client=client), self.broker)
         for relay in self._of(client):
             relay.stall(ways)
 
@@ -274,9 +279,10 @@ class FaultProxy:
                         break
                     await self.log.change()
         except TimeoutError:
+            last = "".join(f"\n  {event}" for event in list(self.log)[-10:])
             raise NotSeen(
                 f"{count} {action} of {_shown(match)} expected within {timeout:g} s, {len(found)} seen. "
-                "The last events:\n" + "\n".join(f"  {event}" for event in list(self.log)[-10:])
+                f"{f'The last events:{last}' if last else f'No client has come to {self.address}.'}"
             ) from None
         return found
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from litestar import Controller, Response, delete, get, post
 from litestar.datastructures import State
-from litestar.params import Body, Parameter
+from litestar.params import Body, HeaderParameter, Parameter, QueryParameter
 from msgspec import json
 
 from outrider.controller.hub.parts import Parts
@@ -27,7 +27,7 @@ from .outcomes import Found, find, overview, status_of
 from .problems import Refused, invalid, not_found, require_strict
 
 Outcomes = Annotated[
-    Status | None, Parameter(query="status", required=False, description="Only outcomes with this status.")
+    Status | None, QueryParameter(name="status", required=False, description="Only outcomes with this status.")
 ]
 
 OutcomeCursor = Annotated[str | None, Parameter(max_length=64, description="`next` of the page before.")]
@@ -40,8 +40,8 @@ WaitSeconds = Annotated[
 
 Key = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         min_length=1,
         max_length=200,
         pattern=r"^[\x21-\x7e]+$",

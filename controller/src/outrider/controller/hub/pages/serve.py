@@ -15,6 +15,7 @@ from litestar.datastructures import State
 from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from msgspec import Struct
 
 HERE: Final = Path(__file__).parent
@@ -114,7 +115,7 @@ def document() -> Response[bytes]:
 
 
 @get("/assets/{version:str}/{name:path}", include_in_schema=False, sync_to_thread=False, opt=OPEN)
-def asset(request: Request[object, object, State], version: str, name: str) -> Response[bytes]:
+def asset(request: Request[object, object, State], version: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     """Return one of the page's files."""
     site = read()
     file = site.files.get(name.removeprefix("/")) if site is not None and version == site.version else None

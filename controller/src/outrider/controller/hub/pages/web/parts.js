@@ -1,6 +1,6 @@
 // Small things that several views are made of.
 
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { fullTime, time } from "./format.js";
 
 const KINDS = {
@@ -48,8 +48,8 @@ export function Title({ children, focus = true }) {
 export function Twice({ ask, class: kind = "danger", onConfirm, children, disabled }) {
   const [asked, setAsked] = useState(false);
   const yes = useRef(null);
-  useEffect(() => {
-    if (asked) yes.current?.focus();
+  useLayoutEffect(() => {
+    if (asked) yes.current.focus();
   }, [asked]);
   if (!asked) {
     return html`<button type="button" class=${kind} disabled=${disabled} onClick=${() => setAsked(true)}>${children}</button>`;
