@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from outrider.device import Device, Job, MemoryJournal
 from tests.brokers import BrokerUnderTest
 from tests.device.test_calls import device, lamp, town
 from tests.peers import Connect, Peer
-from tests.processes import Processes, until
+from tests.processes import Processes, script, until
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -87,34 +88,43 @@ async def test_jobs_at_the_same_time_keep_their_traces_apart(
     assert asked == {**dict(enumerate(OTHERS)), len(OTHERS): None, len(OTHERS) + 1: None}
 
 
+RELAY = """
+import asyncio
+from pathlib import Path
+
+from outrider.device import Device, Job
+
+relay = Device("relay", initial="ready")
+
+
+@relay.command(idempotent=True)
+async def dim(job: Job, level: int) -> int:
+    began = Path("began")
+    if not began.exists():
+        began.touch()
+        await asyncio.Event().wait()
+    return await job.call("lamp-2", "dim", level, type=int)
+"""
+
+
 async def test_command_that_runs_again_after_a_crash_keeps_its_trace(
-    broker: BrokerUnderTest, prefix: str, connect: Connect
+    broker: BrokerUnderTest, prefix: str, connect: Connect, spawn: Processes, tmp_path: Path
 ) -> None:
-    runs: list[int] = []
-
-    def made() -> Device:
-        relay = Device("relay", initial="ready")
-
-        @relay.command(idempotent=True)
-        async def dim(job: Job, level: int) -> int:
-            runs.append(level)
-            if len(runs) == 1:
-                await asyncio.Event().wait()
-            return await job.call("lamp-2", "dim", level, type=int)
-
-        return relay
-
+    (tmp_path / "relay.py").write_text(RELAY)
+    run = (script("outrider-device"), "run", "relay:relay", "--broker", broker.address, "--prefix", prefix)
     async with town(broker.address, prefix) as served:
-        first = made()
-        await served.serve(first, lamp())
+        await served.serve(lamp())
+        first = spawn(*run, cwd=tmp_path)
+        await first.wait_for("is connected", errors=True)
         peer = await connect(Peer(broker.address))
         await peer.subscribe(f"{prefix}/devices/lamp-2/cmd/relay")
         command = json.dumps({"id": "c1", "command": "dim", "args": [40], "trace": TRACE})
         await peer.publish(f"{prefix}/devices/relay/cmd/peer", command.encode())
-        await until(lambda: runs)
-        await served.crash(first)
-        await served.serve(made())
-        (asked,) = await peer.wait_for_count(1)
+        await until((tmp_path / "began").exists, 10)
+        first.kill()
+        await first.wait()
+        spawn(*run, cwd=tmp_path)
+        (asked,) = await peer.wait_for_count(1, timeout=20)
     assert asked.json()["trace"] == TRACE
 
 

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from outrider.controller.broker import BrokerProcess
 from outrider.controller.hub.metrics import REMEMBERED, Metrics
 from outrider.controller.hub.records import CommandRecord, EventRecord, Record, ResultRecord
+from outrider.controller.hub.tokens import Scope
 from outrider.schema import Status
 from tests.brokers import BrokerUnderTest, started
 from tests.controller.hub.running import RunningHub, sse
@@ -157,8 +158,9 @@ async def test_openmetrics_is_spoken_to_who_accepts_it(
 
 async def test_token_is_not_asked_for(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> None:
     hub = RunningHub(broker, prefix, tmp_path, spawn)
+    (tmp_path / "state" / "outrider").mkdir(parents=True)
+    hub.token("ci", Scope.READ)
     await hub.start()
-    await hub.token("ci", "read")
     async with hub.client() as client:
         assert (await client.get("/api/v1/me")).status_code == 401
         assert (await client.get("/metrics")).status_code == 200
