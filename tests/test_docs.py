@@ -7,11 +7,14 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from docs import generate
 from outrider.controller.cli.words import OWN_WORDS
+from outrider.controller.hub.metrics import Metrics
 from outrider.device import RESERVED
 from outrider.device.journal import CLOCK_TOLERANCE
 from outrider.schema import CONDITIONS, MAX_DEPTH, MAX_SIZE, Command, Kind, Progress, Result, State, Status, Topics
@@ -22,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 EVENTS = ROOT / "docs" / "events.md"
+METRICS = ROOT / "docs" / "metrics.md"
+TRACING = ROOT / "docs" / "tracing.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md")))
 
 ELSEWHERE = {
@@ -146,6 +151,54 @@ async def test_device_of_the_events_page_tells_what_the_page_shows(
     assert [list(json.loads(line)) for line in shown] == [list(event) for event in told[:2]]
 
 
+async def test_example_of_the_tracing_page_makes_the_trace_that_it_shows(
+    shell: Shell, spawn: Processes, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkout"
+    traces, lamp, evening = examples(TRACING)
+    (folder / "traces.py").write_text(traces)
+    (folder / "lamp.py").write_text(lamp)
+    await shell.broker()
+    (folder / "evening.py").write_text(evening.replace("mqtt://localhost", shell.address))
+    device = await shell.type("outrider-device run lamp:lamp &")
+    program = await shell.type("python evening.py")
+    await device.wait_for('"run dim"')
+    spans = {
+        span["context"]["span_id"]: span
+        for span in map(json.loads, (device.output + program.output).splitlines())
+        if span["name"] != "run ping"
+    }
+    (chain,) = re.findall(r"^(evening .*?)^```", TRACING.read_text(), re.MULTILINE | re.DOTALL)
+    shown = [tuple(line.strip(" └").rsplit(maxsplit=1)) for line in chain.splitlines()]
+    assert [(name.strip(), kind) for name, kind in shown] == [
+        (span["name"], span["kind"].removeprefix("SpanKind.")) for span in _from_the_root(spans)
+    ]
+    assert len({span["context"]["trace_id"] for span in spans.values()}) == 1
+
+
+def _from_the_root(spans: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    children = {span["parent_id"]: span for span in spans.values()}
+    chain = [children[None]]
+    while (last := chain[-1]["context"]["span_id"]) in children:
+        chain.append(children[last])
+    return chain
+
+
+def test_table_of_metrics_is_that_of_the_code() -> None:
+    shown = {name for name in first_column(METRICS.read_text(), "Metrics") if name.startswith("outrider_")}
+    text, _ = Metrics().text("")
+    of_the_registry = {family.name: family.type for family in text_string_to_metric_families(text.decode())}
+    names = {
+        f"{name}_total" if kind == "counter" else name
+        for name, kind in of_the_registry.items()
+        if name.startswith("outrider_") and not name.endswith("_created")
+    }
+    assert names <= shown
+    source = (ROOT / "controller/src/outrider/controller/hub/metrics.py").read_text()
+    asked = {name.removesuffix("_total") for name in re.findall(r'"(outrider_\w+)"', source)} - {"outrider_build"}
+    assert asked == {name.removesuffix("_total") for name in shown} - {"outrider_build_info"}
+
+
 async def test_python_example_of_the_readme_runs(shell: Shell, spawn: Processes, tmp_path: Path) -> None:
     await shell.broker()
     await shell.type("outrider-device run lamp:lamp &")
@@ -197,7 +250,7 @@ def test_files_that_pages_name_are_there() -> None:
     sources = [str(file) for part in ("schema", "device", "controller") for file in (ROOT / part / "src").rglob("*.py")]
     for page in PAGES:
         for name in re.findall(r"`([\w/]+\.py)`", page.read_text()):
-            written_here = name == "lamp.py"
+            written_here = name in ("lamp.py", "traces.py")
             assert written_here or (ROOT / name).exists() or any(each.endswith(f"/{name}") for each in sources), name
 
 

@@ -372,3 +372,26 @@ async def test_pointer_is_not_believed(broker: BrokerUnderTest, prefix: str, con
             await caller.call("any:words", "ping")
         assert await caller.call("lamp-2", "ping", type=int) > 0
     await peer.publish(pointer, b"", retain=True)
+
+
+async def test_first_call_of_a_device_may_come_from_a_thread(broker: BrokerUnderTest, prefix: str) -> None:
+    first = device("first")
+
+    @first.command
+    def relay(job: Job, level: int) -> int:
+        return job.call_blocking("lamp-2", "dim", level, type=int)
+
+    async with town(broker.address, prefix) as served:
+        asking = device("asking")
+        await served.serve(lamp(), asking)
+        serving = asyncio.create_task(first.serve(broker.address, prefix=prefix))
+        try:
+            async with asyncio.timeout(10):
+                while True:  # it must not be asked by itself, as `serve` does
+                    with contextlib.suppress(UnknownTarget, NoAnswer):
+                        assert await asking.call("first", "relay", 40, type=int) == 40
+                        break
+                    await asyncio.sleep(0.01)
+        finally:
+            first.stop()
+            assert await serving

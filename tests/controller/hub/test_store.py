@@ -1,6 +1,7 @@
 import itertools
 import random
 import threading
+from collections.abc import Sequence
 
 import pytest
 from msgspec import Raw
@@ -62,6 +63,19 @@ def test_batch_of_all_kinds_is_read_back_as_it_was(store: Store) -> None:
 def test_repeat_is_dropped_in_a_batch_and_later(store: Store, record: Record) -> None:
     assert store.write([record, record]) == 1
     assert store.write([record]) == 0
+
+
+def test_who_counts_is_told_what_was_new(url: str) -> None:
+    told: list[Sequence[Record]] = []
+    with Store.open(url, stored=told.append) as store:
+        store.write([result(), event(id="e1")])
+        store.write([event(id="e1"), state(), event(id="e2"), result(), command(device="lamp-1")])
+        store.write([result()])
+    first, second, nothing = (sorted(type(record).__name__ for record in each) for each in told)
+    assert first == ["EventRecord", "ResultRecord"]
+    assert second == ["CommandRecord", "EventRecord", "StateRecord"]
+    assert event(id="e2") in told[1]
+    assert nothing == []
 
 
 def test_first_result_stays(store: Store) -> None:

@@ -144,6 +144,8 @@ class Dispatch:
                 self._write_down(Reply(device, self.outcomes[device]))
                 if device not in told:  # nor what has come since: while it settled, or while another one was taken
                     yield Reply(device, self.outcomes[device])
+            if not self._invocation.missing:
+                self._invocation.close(self.outcomes.values())
         finally:
             if not self._endless:
                 self._invoker.forget(self._invocation)

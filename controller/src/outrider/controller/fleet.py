@@ -296,6 +296,11 @@ class Fleet:
         return self._outbox
 
     @property
+    def held(self) -> int:
+        """How many commands wait for room in the connection."""
+        return self._invoker.held
+
+    @property
     def place(self) -> Place:
         """Who asks where: what a command in an outbox must have in common with this fleet to be resumed."""
         return Place(self._connection.address.place, self.topics.prefix, self.requester)

@@ -32,8 +32,8 @@ class Backlog:
         self._connection = connection
         self._held: deque[_Held] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._held)
+    def __len__(self) -> int:
+        return len(self._held)
 
     def check(self, count: int) -> None:
         """Refuse a command to so many devices where too much waits already.

@@ -304,7 +304,7 @@ class Endpoint:
                 self._executor.refuse(command.id, command.command, requester, Code.UNAUTHORIZED, words, encoding)
         else:
             self._executor.skew.observe(command.issued, self._clock(), waited=self._may_have_waited)
-            self._executor.receive(command, encoding, requester)
+            self._executor.receive(command, encoding, requester, topic=message.topic)
 
     @property
     def _may_have_waited(self) -> bool:

@@ -8,6 +8,7 @@ from outrider.schema import Encoding, Error
 
 from .job import Job
 from .journal import Entry, Key
+from .tracing import Running
 
 TEXT_LENGTH = 2000
 """Characters of an exception's message, or of a report's text, that a message carries."""
@@ -30,6 +31,7 @@ class Execution:
         "job",
         "key",
         "received",
+        "running",
         "seq",
         "slot",
         "started",
@@ -37,6 +39,8 @@ class Execution:
         "task",
         "text",
         "timeout",
+        "topic",
+        "trace",
     )
 
     def __init__(self, key: Key, command: str, encoding: Encoding, entry: Entry | None, received: float) -> None:
@@ -58,6 +62,11 @@ class Execution:
         self.job: Job | None = None
         self.task: asyncio.Task[None] | None = None
         self.accepted: asyncio.TimerHandle | None = None
+        self.trace: str | None = None
+        """The W3C traceparent that came with it."""
+        self.topic = ""
+        """Where it came; empty after a restart."""
+        self.running: Running | None = None
 
     def stop(self, by: Literal["cancel", "terminate", "timeout"]) -> None:
         """Tell the function to stop; the first reason stays."""

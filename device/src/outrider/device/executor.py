@@ -124,8 +124,11 @@ class Executor:
 
     # What comes in
 
-    def receive(self, command: Command, encoding: Encoding, requester: str) -> None:
-        """Take a command that `requester` (empty if unknown) sent; returns at once. It runs after `commit`."""
+    def receive(self, command: Command, encoding: Encoding, requester: str, *, topic: str = "") -> None:
+        """Take a command that `requester` (empty if unknown) sent; returns at once. It runs after `commit`.
+
+        :param topic: where it came.
+        """
         now = self._clock()
         key = Key(requester, command.behalf or "", command.id or secrets.token_hex(8))
         registration = self._commands.get(command.command)
@@ -143,6 +146,7 @@ class Executor:
                 expires, stated = now + registration.remembered, False  # its end tells nothing of other commands
             entry = Entry(key, content, encoding, expires=expires, stated=stated, command=command)
         execution = Execution(key, command.command, encoding, entry, now)
+        execution.topic = topic
         refusal = self._admission.refusal(command, registration, self._situation(command.command, now, entry))
         if not refusal and entry and self._revoked.pop(key, 0.0) >= now:
             refusal = Refusal(Status.CANCELLED, "", "cancelled before it came")
@@ -271,6 +275,7 @@ class Executor:
         if registration.spec.injected or not registration.inline:
             execution.job = self._job(execution)
             arguments |= dict.fromkeys(registration.spec.injected, execution.job)
+        execution.trace = command.trace
         call = partial(registration.function, **arguments)
         if registration.inline:
             if execution.entry:
@@ -290,6 +295,7 @@ class Executor:
 
     def _run_inline(self, execution: Execution, call: Callable[[], Any]) -> None:
         execution.started = self._clock()
+        execution.running = self._runner.span(execution)
         try:
             ending = self._runner.done(execution, call())
         except Exception as error:
@@ -377,6 +383,8 @@ class Executor:
         execution.ended = True
         if ending.raised:
             logger.error("%s %s failed", execution.command, execution.key.id, exc_info=ending.raised)
+        if execution.running is not None:
+            execution.running.end(ending.status, ending.error, ending.raised)
         if execution.accepted:
             execution.accepted.cancel()
         if self._executions.pop(execution.key, None):

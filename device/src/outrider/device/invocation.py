@@ -1,7 +1,7 @@
 """What is asked: one command, the devices it was sent to, and what they have answered."""
 
 import asyncio
-from collections.abc import Callable, Iterable, KeysView, Sequence
+from collections.abc import Callable, Collection, Iterable, KeysView, Sequence
 from random import random
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from outrider.schema import UNKNOWN, Command, Error, LocalError, Progress, Result, Status
 
 from .repeats import PACE, Pace, Repeats
+from .tracing import Sending
 
 MOST_REPLIES: Final = 10_000
 """Answers that wait to be read above which progress, and what is said twice, is left out: `seq` shows the gap."""
@@ -66,6 +67,8 @@ class Invocation:
     :ivar results: final answers by device, of addressed devices only.
     :ivar accepted: devices that have taken the command and not ended it.
     :ivar refused: devices whose command the broker would not take, and why.
+    :ivar complete: whether no more devices will be addressed, so that it ends with the last answer.
+    :ivar span: where the command is traced.
     :ivar left_out: answers that nobody read in time, and that are no outcomes.
     :param message: the command, without the times that each sending of it sets.
     :param clock: monotonic seconds.
@@ -79,7 +82,10 @@ class Invocation:
         pace: Pace = PACE,
         chance: Callable[[], float] = random,
         clock: Callable[[], float] = monotonic,
+        span: Sending | None = None,
     ) -> None:
+        self.complete = False
+        self.span = span
         self.id = id
         self.command = message.command
         self.message = message
@@ -179,6 +185,21 @@ class Invocation:
         """The bytes that this device was sent."""
         return self._payloads[device]
 
+    def close(self, outcomes: Collection[Result] | None = None) -> None:
+        """Nobody waits for answers any more: the command's span ends, where it has one.
+
+        :param outcomes: what counts in the end; by default all answers of addressed devices.
+        """
+        if self.span is None:
+            return
+        unanswered = dict.fromkeys(self.refused, Status.REJECTED)
+        for device in self._missing:
+            unanswered[device] = Status.RUNNING if device in self.accepted else Status.QUEUED
+        if outcomes is None:
+            self.span.end(self.results.values(), unanswered)
+        else:
+            self.span.end(outcomes)
+
     def wake(self) -> None:
         """Make `next` return None, so that whoever waits looks again at what else it waits for."""
         if self._replies.empty():  # else nobody waits
@@ -211,6 +232,8 @@ class Invocation:
         del self._missing[device]
         self.accepted.discard(device)
         self._repeats.ended(device)
+        if self.complete and not self._missing:
+            self.close()
 
     def _published(self, devices: tuple[str, ...], publish: asyncio.Future[None]) -> None:
         error = None if publish.cancelled() else publish.exception()
@@ -222,6 +245,8 @@ class Invocation:
                 del self._missing[device]
                 self._repeats.ended(device)
                 self.refused[device] = error
+        if self.complete and not self._missing:
+            self.close()
         self.wake()
 
 
@@ -279,6 +304,14 @@ class Call:
     def payload(self, device: str) -> bytes:
         """The bytes that the device was sent."""
         return self._payload
+
+    def end(self, span: Sending) -> None:
+        """End the span of it as it has ended."""
+        failed = not self.answer.done() or self.answer.cancelled() or self.answer.exception() is not None
+        if failed:
+            span.end((), {self.device: Status.RUNNING if self.accepted else Status.QUEUED})
+        else:
+            span.end((self.answer.result(),))
 
     def give_up(self) -> None:
         """The wait is over."""

@@ -34,6 +34,7 @@ from outrider.schema import (
 from outrider.schema.commands import check_finite
 from outrider.schema.messages import MAX_EXPIRY
 
+from . import tracing
 from .backlog import Backlog, whole
 from .connection import Connection, Subscription
 from .invocation import Asked, Call, Invocation, Reply
@@ -164,7 +165,9 @@ class Invoker:
         :raises InvalidArguments: NaN, an infinity or an integer of more than 64 bits.
         """
         id = id or _new_id()
-        invocation = Invocation(id, self._message(id, command, args, timeout, behalf), pace=self._pace)
+        span = tracing.sending(command, id, self.requester)
+        message = self._message(id, command, args, timeout, behalf, span)
+        invocation = Invocation(id, message, pace=self._pace, span=span)
         self._asked[id] = invocation
         return invocation
 
@@ -187,6 +190,12 @@ class Invoker:
         :raises QueueFull: a million commands wait for the broker already; nothing is sent.
         """
         good_for = min(expires_in, MAX_EXPIRY)
+        if invocation.span is not None and not invocation.devices:
+            devices = tuple(devices)
+            topics = self._topics
+            for_one = topics.command(devices[0], self.requester) if devices else ""
+            topic = for_one if group is None else topics.group(group, self.requester)
+            invocation.span.addressed(topic, devices)
         payload, expires = self._payload(invocation.message, good_for)
         devices = tuple(dict.fromkeys(devices))
         self._backlog.check(1 if group is not None else len(devices))
@@ -276,12 +285,14 @@ class Invoker:
         :raises MessageTooLarge: before anything is sent.
         """
         invocation = self.prepare(command, args, timeout=timeout, behalf=behalf)
+        invocation.complete = True
         self.send(invocation, devices, group=group, expires_in=_good_for(expires_in))
         return invocation
 
     def forget(self, invocation: Invocation) -> None:
         """Take no more answers to this command."""
         self._asked.pop(invocation.id, None)
+        invocation.close()
 
     async def call(
         self,
@@ -303,7 +314,11 @@ class Invoker:
         """
         good_for = _good_for(wait)
         id = _new_id()
-        payload, _ = self._payload(self._message(id, command, args, timeout, behalf), good_for)
+        topic = self._topics.command(device, self.requester)
+        span = tracing.sending(command, id, self.requester)
+        if span is not None:
+            span.addressed(topic, (device,))
+        payload, _ = self._payload(self._message(id, command, args, timeout, behalf, span), good_for)
         now = monotonic()
         asked = Call(device, payload, now, now + good_for, self._pace)
         self._asked[id] = asked
@@ -312,7 +327,6 @@ class Invoker:
         # A bare timer: `asyncio.timeout` takes twice as long, a tenth of all that a call takes in this process.
         timer = asyncio.get_running_loop().call_later(wait, asked.give_up)
         try:
-            topic = self._topics.command(device, self.requester)
             sent = self._connection.publish(topic, payload, expiry=math.ceil(good_for))
             asked.sent = sent
             sent.add_done_callback(asked.published)
@@ -324,6 +338,13 @@ class Invoker:
         finally:
             timer.cancel()
             self._asked.pop(id, None)
+            if span is not None:
+                asked.end(span)
+
+    @property
+    def held(self) -> int:
+        """How many commands wait for room in the connection."""
+        return len(self._backlog)
 
     def returned(self, device: str) -> None:
         """Note that a device is there with a session that was not known before: commands may be lost."""
@@ -408,7 +429,13 @@ class Invoker:
             publish.add_done_callback(lambda _: repeats.settled((device,), monotonic()))
 
     def _message(
-        self, id: str, command: str, args: Arguments | None, timeout: float | None, behalf: str | None
+        self,
+        id: str,
+        command: str,
+        args: Arguments | None,
+        timeout: float | None,
+        behalf: str | None,
+        span: tracing.Sending | None,
     ) -> Command:
         if not 0 < len(command) <= MAX_COMMAND:
             raise InvalidName(f"the command's name has {len(command)} characters; it needs 1 to {MAX_COMMAND}")
@@ -422,6 +449,7 @@ class Invoker:
             from_=self.requester,
             behalf=behalf,
             timeout=timeout,
+            trace=tracing.came() if span is None else span.traceparent,
         )
 
     def _payload(self, message: Command, good_for: float) -> tuple[bytes, float]:

@@ -20,6 +20,7 @@ from outrider.schema import (
 from outrider.schema.codec import check_nesting
 from outrider.schema.commands import check_finite
 
+from . import tracing
 from .executor import Answer, Executor
 from .invoker import Arguments
 from .job import Job
@@ -61,6 +62,7 @@ class Performing:
             issued=now,
             expires=now + GOOD_FOR,
             timeout=timeout,
+            trace=tracing.current(),
         )
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._asked[id] = answer

@@ -11,6 +11,7 @@ from msgspec import Raw
 from outrider.schema import MAX_DEPTH, Code, Error, JournalError, Status, encode
 from outrider.schema.codec import check_nesting
 
+from . import tracing
 from .admission import is_expired
 from .execution import Execution, told, words_of
 from .threads import run_in_daemon_thread
@@ -108,8 +109,28 @@ class Runner:
             case _:
                 return "the command cancelled itself"
 
-    async def _in_loop(self, execution: Execution, call: Callable[[], Awaitable[object]]) -> Ending:
+    def span(self, execution: Execution) -> tracing.Running | None:
+        """The span of a job that begins; None where nothing is traced."""
+        key = execution.key
+        return tracing.running(
+            execution.command,
+            key.id,
+            key.requester,
+            device=self._device,
+            topic=execution.topic,
+            trace=execution.trace,
+        )
+
+    def _start(self, execution: Execution) -> None:
+        """Note in the task of a job that it begins: what its function asks and measures belongs to its trace."""
         execution.started = self._clock()
+        tracing.came_with(execution.trace)
+        execution.running = self.span(execution)
+        if execution.running is not None:
+            execution.running.enter()
+
+    async def _in_loop(self, execution: Execution, call: Callable[[], Awaitable[object]]) -> Ending:
+        self._start(execution)
         async with asyncio.timeout(execution.timeout) as bound:
             try:
                 value = await call()
@@ -129,7 +150,7 @@ class Runner:
                     await self._begin(execution)
                 except JournalError as error:
                     return Ending(Status.REJECTED, error=Error(Code.BUSY, f"not started: {error}"))
-            execution.started = self._clock()
+            self._start(execution)
             return self.done(execution, await self._thread(execution, call))
         finally:
             self.release(execution)

@@ -18,6 +18,7 @@ from outrider.schema import LocalError, Topics
 from . import plugins
 from .api.application import create_app
 from .live import Live
+from .metrics import Metrics
 from .parts import Parts
 from .plugins import Context
 from .recorder import Recorder
@@ -108,7 +109,8 @@ class Hub:
     async def _open(self) -> None:
         settings, enter = self.settings, self._stack.enter_async_context
         address, topics = Address.parse(settings.broker), Topics(settings.prefix)
-        store = await asyncio.to_thread(Store.open, settings.database)
+        metrics = Metrics()
+        store = await asyncio.to_thread(Store.open, settings.database, stored=metrics.stored)
         self._stack.callback(store.close)
         loopback = is_loopback(settings.host)
         if not loopback and not await asyncio.to_thread(store.tokens):
@@ -130,7 +132,8 @@ class Hub:
         )
         submissions = await enter(Submissions(fleet))
         functions = await self._functions(fleet, store)
-        self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), functions)
+        self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), metrics, functions)
+        metrics.watch(self.parts)
         app = create_app(self.parts, loopback=loopback, origins=settings.origins)
         self._server = await enter(Server(app, settings.host, settings.port))
         self._stack.callback(live.close)  # before the server, which waits for those who follow

@@ -55,6 +55,11 @@ class Follower:
         """What waits already, without waiting for more."""
         return [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait for it."""
+        return len(self._queue)
+
     def offer(self, records: Sequence[Record]) -> None:
         """Take of these what is wanted and what there is room for."""
         for record in records:
@@ -90,6 +95,11 @@ class Live:
     def followers(self) -> int:
         """How many follow."""
         return len(self._followers)
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for whoever has most of them."""
+        return max((follower.waiting for follower in self._followers), default=0)
 
     @contextmanager
     def follow(self, wants: Callable[[Record], bool] | None = None, *, limit: int = QUEUE) -> Generator[Follower]:

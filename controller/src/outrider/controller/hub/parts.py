@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from outrider.controller.fleet import Fleet
 
 from .live import Live
+from .metrics import Metrics
 from .recorder import Recorder
 from .services import Functions
 from .store import Store
@@ -27,4 +28,5 @@ class Parts:
     live: Live
     submissions: Submissions
     tokens: Tokens
+    metrics: Metrics
     functions: Functions | None = None

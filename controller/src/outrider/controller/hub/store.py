@@ -1,7 +1,7 @@
 """The hub's store: everything it remembers, in one database, for callers in any thread."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -41,20 +41,31 @@ class Store:
     """An open store; a context manager. Any thread may call it, and an event loop through `asyncio.to_thread`.
 
     Every method raises `StoreUnavailable` where the database is full, locked or away: the same call may succeed later.
+
+    :param stored: called after each write, in the thread that wrote, with the records that were new.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, stored: Callable[[Sequence[Record]], None] | None = None) -> None:
         self._database = database
+        self._stored = stored
 
     @classmethod
-    def open(cls, url: str, *, read_only: bool = False, beside: bool = False) -> "Store":
+    def open(
+        cls,
+        url: str,
+        *,
+        read_only: bool = False,
+        beside: bool = False,
+        stored: Callable[[Sequence[Record]], None] | None = None,
+    ) -> "Store":
         """The store in the database at `url`, made or brought up to date.
 
         :param read_only: only to read, beside the hub that has it.
         :param beside: also to write, as tokens, beside the hub that has it.
+        :param stored: called after each write, in the thread that wrote, with the records that were new.
         :raises StoreUnusable: it is of a newer outrider or another program, another hub has it, or it cannot be opened.
         """
-        return cls(Database(url, read_only=read_only, beside=beside))
+        return cls(Database(url, read_only=read_only, beside=beside), stored)
 
     @property
     def name(self) -> str:
@@ -81,7 +92,10 @@ class Store:
         :raises StoreUnavailable: nothing was written.
         """
         with self._database.writing() as connection:
-            return writing.write(connection, batch)
+            new = writing.write(connection, batch)
+        if self._stored is not None:
+            self._stored(new)
+        return len(new)
 
     def commands(self, query: CommandQuery) -> Page[CommandRecord]:
         """Commands, newest first; `since` and `until` are of when the hub heard them."""

@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
@@ -135,6 +136,7 @@ class _Asked(NamedTuple):
     id: str
     order: Order
     answer: asyncio.Future[Submission]
+    context: Context
 
 
 class Submissions:
@@ -200,7 +202,7 @@ class Submissions:
         if order.target.startswith("any:"):  # to know whether it is idempotent there
             await self._fleet.abouts(self._fleet.resolve(order.target).devices)
         loop = asyncio.get_running_loop()
-        asked = _Asked(id or secrets.token_hex(8), order, loop.create_future())
+        asked = _Asked(id or secrets.token_hex(8), order, loop.create_future(), copy_context())
         if not self._waiting:
             loop.call_soon(self._send_waiting)
         self._waiting.append(asked)
@@ -262,7 +264,7 @@ class Submissions:
             with self._fleet.together():
                 for asked in waiting:
                     try:
-                        sent.append((asked, self._dispatch(asked)))
+                        sent.append((asked, asked.context.run(self._dispatch, asked)))  # in its own trace
                     except OutriderError as error:
                         _fail(asked, error)
         except OutboxUnusable as error:
@@ -270,7 +272,7 @@ class Submissions:
                 _fail(asked, error)
             return
         for asked, submission in sent:
-            self._follow(submission)
+            asked.context.run(self._follow, submission)
             if not asked.answer.done():
                 asked.answer.set_result(submission)
 

@@ -16,10 +16,10 @@ from .rows import ROWS, TABLES, Row
 from .tables import event_counts, event_followups, event_keys, reopened, reopened_followups
 
 
-def write(connection: Connection, batch: Sequence[Record]) -> int:
-    """Store what is new, and return how many records that were."""
+def write(connection: Connection, batch: Sequence[Record]) -> Sequence[Record]:
+    """Store what is new, and return it."""
     if not batch:
-        return 0
+        return batch
     first = _reserve(connection, len(batch))
     rows: defaultdict[type[Record], list[Row]] = defaultdict(list)
     for seq, record in enumerate(batch, first):
@@ -30,7 +30,9 @@ def write(connection: Connection, batch: Sequence[Record]) -> int:
         _count(connection, new[EventRecord], first)
     if new.get(CommandRecord) or new.get(ResultRecord):
         _own(connection, new.get(CommandRecord, []), bool(new.get(ResultRecord)), first)
-    return sum(map(len, new.values()))
+    if sum(map(len, new.values())) == len(batch):
+        return batch
+    return [batch[row[0] - first] for stored in new.values() for row in stored]  # type: ignore[operator]  # `seq` is a number
 
 
 def _reserve(connection: Connection, size: int) -> int:

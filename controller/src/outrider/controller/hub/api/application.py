@@ -20,8 +20,9 @@ from .devices import Devices
 from .events import Events
 from .functions import PluginFunctions
 from .gate import BODY_LIMIT, Gate
-from .health import health, me, ready
+from .health import health, me, metrics, ready
 from .live import LiveStream
+from .observed import Observed
 from .problems import on_exception, on_http_exception, on_outrider_error
 from .results import Results
 
@@ -36,7 +37,7 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
         openapi.PATH, route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions]
     )
     app = Litestar(
-        [api, me, health, ready, *pages()],
+        [api, me, health, ready, metrics, *pages()],
         state=State({"hub": parts, "tokens": parts.tokens, "loopback": loopback}),
         middleware=[
             DefineMiddleware(Authentication, exclude=rf"^{openapi.PATH}/openapi\.json$", exclude_http_methods=())
@@ -54,7 +55,7 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
         debug=False,
     )
     openapi.tidy(app.openapi_schema)
-    return Gate(app, loopback=loopback, origins=origins)
+    return Observed(Gate(app, loopback=loopback, origins=origins), parts.metrics)
 
 
 def _cors(origins: Sequence[str]) -> CORSConfig:

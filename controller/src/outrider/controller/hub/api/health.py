@@ -1,4 +1,4 @@
-"""The hub itself: whether it lives, whether it can work, and who the client is to it."""
+"""The hub itself: whether it lives, whether it can work, how it does, and who the client is to it."""
 
 from typing import Final
 
@@ -41,6 +41,14 @@ async def ready(state: State) -> Response[Readiness]:
     hub: Parts = state.hub
     parts = (hub.fleet.connection.connected, hub.recorder.connected, hub.writer.error is None)
     return Response(Readiness(all(parts), *parts), status_code=200 if all(parts) else 503)
+
+
+@get("/metrics", opt=_EVERYBODY, include_in_schema=False)
+async def metrics(request: ClientRequest, state: State) -> Response[bytes]:
+    """What Prometheus asks for: how much, how fast, and how many wait."""
+    hub: Parts = state.hub
+    text, media_type = hub.metrics.text(request.headers.get("accept", ""))
+    return Response(text, media_type=media_type)
 
 
 @get("/api/v1/me", tags=["hub"], summary="Who am I?", responses=answers(ME, type=Me))
