@@ -146,6 +146,7 @@ async def test_keyboard_alone_opens_a_form_and_sends_it(page: Page, stage: Stage
     summary = page.locator("details.command > summary", has_text="dim")
     await summary.focus()
     await page.keyboard.press("Enter")
+    await expect(page.get_by_role("form", name="Send dim")).to_be_visible()
     await page.keyboard.press("Tab")
     await page.keyboard.type("12")
     await page.keyboard.press("Enter")
