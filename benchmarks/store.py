@@ -11,7 +11,7 @@ import contextlib
 import random
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -40,12 +40,17 @@ TOGETHER: Final = 5_000
 RATE: Final = 1000.0
 """Events a second, by their own times."""
 KEYS: Final = 10
+DEVICES: Final = 1000
 BEGAN: Final = 1_800_000_000.0
 
 
 def events(seed: int) -> Iterator[EventRecord]:
-    """Half of them telemetry, a quarter opens a subject that nobody had before, a quarter follows one up."""
+    """Half of them telemetry, a quarter opens a subject that nobody had before, a quarter follows one up.
+
+    Ids are as devices make them.
+    """
     chance = random.Random(seed)
+    lives = [f"{chance.getrandbits(64):016x}" for _ in range(DEVICES)]
     opened: list[str] = []
     number = 0
     while True:
@@ -56,9 +61,10 @@ def events(seed: int) -> Iterator[EventRecord]:
             opened.append(subject)
         elif number % 4 == 3:
             name, subject = "done", opened.pop(chance.randrange(max(0, len(opened) - 1000), len(opened)))
+        device = chance.randrange(DEVICES)
         yield EventRecord(
-            id=f"{chance.getrandbits(128):032x}",
-            device=f"lamp-{chance.randrange(1000)}",
+            id=f"{lives[device]}-{number}",
+            device=f"lamp-{device}",
             name=name,
             key=None if name == "done" else f"room-{chance.randrange(KEYS)}",
             subject=subject,
@@ -148,7 +154,7 @@ def summaries(console: Console, many: int, calls: int) -> list[report.Line]:
 
 
 @contextlib.contextmanager
-def _store() -> Iterator[Store]:
+def _store() -> Generator[Store]:
     with (
         tempfile.TemporaryDirectory(prefix="store-") as folder,
         Store.open(f"sqlite:///{folder}/hub.sqlite") as store,

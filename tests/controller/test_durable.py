@@ -389,6 +389,30 @@ async def test_several_processes_share_the_file(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
+async def test_what_is_written_together_is_written_with_one_commit_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with DurableOutbox(path) as outbox, DurableOutbox(path) as other:
+        with outbox.together():
+            write(outbox, "a1", "lamp-1")
+            write(outbox, "a2", "lamp-1")
+            assert other.find("a1") is None
+        assert [brief.id for brief in other.unfinished()] == ["a1", "a2"]
+        with outbox.together():
+            write(outbox, "a3", "lamp-1")
+            with pytest.raises(OutboxUnusable):  # the same id again: that one alone is not written
+                write(outbox, "a3", "lamp-2")
+        assert [*(other.find("a3") or pytest.fail("it is not written")).devices] == ["lamp-1"]
+
+        def fail() -> None:
+            with outbox.together():
+                write(outbox, "a4", "lamp-1")
+                raise OutboxUnusable("the disk is full")
+
+        with pytest.raises(OutboxUnusable, match="full"):
+            fail()
+        assert other.find("a4") is None
+
+
 async def test_ended_commands_go_after_a_week_and_unanswered_ones_a_month_after_they_expire(tmp_path: Path) -> None:
     now = 1e9
     with DurableOutbox(tmp_path / "outbox.sqlite", clock=lambda: now) as outbox:

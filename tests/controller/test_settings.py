@@ -9,7 +9,7 @@ from outrider.schema import InvalidAddress
 
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in ("OUTRIDER_BROKER", "OUTRIDER_PREFIX", "OUTRIDER_NAME"):
+    for name in ("OUTRIDER_BROKER", "OUTRIDER_PREFIX", "OUTRIDER_NAME", "OUTRIDER_HUB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     path = settings.config_path()
@@ -32,6 +32,14 @@ def test_the_environment_comes_before_the_file(config: Path, monkeypatch: pytest
     monkeypatch.setenv("OUTRIDER_PREFIX", "elsewhere")
     monkeypatch.setenv("OUTRIDER_NAME", "bob")
     assert load() == Settings("mqtt://env", "elsewhere", "bob")
+
+
+def test_hub_is_the_options_the_environments_or_the_files(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('hub = "http://file"\n')
+    assert load().hub == "http://file"
+    monkeypatch.setenv("OUTRIDER_HUB", "http://env")
+    assert load().hub == "http://env"
+    assert load(hub="http://option").hub == "http://option"
 
 
 def test_url_that_cannot_be_used_is_refused_with_where_it_stands(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

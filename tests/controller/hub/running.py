@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from outrider.controller.hub.store import Store
+from outrider.controller.hub.tokens import Scope, make_token
 from tests.brokers import BrokerUnderTest
 from tests.processes import Processes, Spawned, script
 
@@ -90,17 +92,17 @@ class RunningHub:
         match = await self.process.wait_for(r"The hub is at (http://\S+)", 30)
         self.url = match[1]
 
-    async def start_device(self, id: str) -> Spawned:
+    async def start_device(self, id: str, token: str | None = None) -> Spawned:
         module = re.sub(r"\W", "_", id)
         (self.folder / f"{module}.py").write_text(LAMP.format(id=id))
         command = (script("outrider-device"), "run", f"{module}:lamp")
         device = self.processes(*command, env=self.environment, cwd=self.folder)
-        await self.until_status(id, "ready")
+        await self.until_status(id, "ready", token=token)
         return device
 
-    async def until_status(self, id: str, *statuses: str) -> None:
-        async with self.client() as client:
-            await polled(client, f"/api/v1/devices/{id}", lambda answer: answer.json()["status"] in statuses)
+    async def until_status(self, id: str, *statuses: str, token: str | None = None) -> None:
+        async with self.client(token) as client:
+            await polled(client, f"/api/v1/devices/{id}", lambda answer: answer.json().get("status") in statuses)
 
     async def stop(self) -> int:
         assert self.process is not None
@@ -112,11 +114,10 @@ class RunningHub:
         self.process.kill()
         await self.process.wait()
 
-    async def token(self, name: str, *scopes: str) -> str:
-        options = [word for scope in scopes for word in ("--scope", scope)]
-        made = self.processes(script("outrider"), "hub", "token", "add", name, *options, env=self.environment)
-        assert await made.wait(30) == 0, str(made)
-        return made.output.strip()
+    def token(self, name: str, *scopes: Scope) -> str:
+        """Make a token while no hub runs."""
+        with Store.open(f"sqlite:///{self.folder}/state/outrider/hub.sqlite") as store:
+            return make_token(store, name, scopes)
 
     @contextlib.asynccontextmanager
     async def client(self, token: str | None = None) -> AsyncGenerator[httpx.AsyncClient]:

@@ -42,8 +42,11 @@ def test_idempotency_key_with_another_request_is_a_conflict(store: Store) -> Non
 
 
 def test_idempotency_key_used_at_once_by_many_stands_for_one_command(store: Store) -> None:
+    def command_of(number: int) -> str:
+        return store.remember("ann", "k", "d", f"c{number}") or f"c{number}"
+
     with ThreadPoolExecutor(8) as threads:
-        kept = list(threads.map(lambda number: store.remember("ann", "k", "d", f"c{number}") or f"c{number}", range(8)))
+        kept = list(threads.map(command_of, range(8)))
     assert len(set(kept)) == 1
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from outrider.controller.hub.tokens import Scope
 from tests.brokers import BrokerUnderTest
 from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.controller.hub.test_api import post, problem
@@ -61,13 +62,10 @@ async def test_old_outcome_is_found_after_a_restart(hub: RunningHub) -> None:
 
 
 async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path: Path) -> None:
+    alice, bob = (hub.token(name, Scope.READ, Scope.SEND) for name in ("alice", "bob"))
+    auditor, reader = hub.token("auditor", Scope.READ, Scope.AUDIT), hub.token("reader", Scope.READ)
     await hub.start()
-    await hub.start_device("lamp-1")
-    alice, bob = await hub.token("alice", "send"), await hub.token("bob", "send")
-    auditor = await hub.token("auditor", "read", "audit")
-    reader = await hub.token("reader", "read")
-    await hub.stop()
-    await hub.start()
+    await hub.start_device("lamp-1", token=reader)
     async with hub.client() as nobody, hub.client("outrider_wrong") as wrong:
         problem(await nobody.get("/api/v1/devices"), 401, "unauthenticated")
         answer = await wrong.get("/api/v1/devices")
@@ -108,9 +106,11 @@ async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path:
 
 
 async def test_removed_token_is_refused(hub: RunningHub) -> None:
-    token = await hub.token("ci", "read")
-    await hub.token("other", "read")
+    hub.token("other", Scope.READ)
     await hub.start()
+    add = hub.processes(script("outrider"), "hub", "token", "add", "ci", "--scope", "read", env=hub.environment)
+    assert await add.wait(30) == 0, str(add)
+    token = add.output.strip()
     async with hub.client(token) as client:
         assert (await client.get("/api/v1/me")).json()["name"] == "ci"
         remove = hub.processes(script("outrider"), "hub", "token", "remove", "ci", env=hub.environment)
@@ -126,7 +126,7 @@ async def test_hub_that_others_can_reach_needs_a_token(hub: RunningHub) -> None:
     refused = hub.processes(*options, env=hub.environment)
     assert await refused.wait(30) == 2
     assert "outrider hub token add" in refused.errors
-    token = await hub.token("ci", "read")
+    token = hub.token("ci", Scope.READ)
     hub.http = "0.0.0.0:0"
     await hub.start()
     async with hub.client(token) as client, hub.client() as nobody:

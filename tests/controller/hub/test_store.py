@@ -1,9 +1,12 @@
+import itertools
+import random
 import threading
 
 import pytest
 from msgspec import Raw
 
-from outrider.controller.hub.records import CommandQuery, EventQuery, Record, ResultQuery
+from outrider.controller.hub import reading
+from outrider.controller.hub.records import CommandQuery, EventQuery, EventRecord, Record, ResultQuery
 from outrider.controller.hub.store import Store
 from outrider.schema import Status
 from tests.controller.hub.made import command, event, progress, result, state
@@ -137,6 +140,65 @@ def test_events_are_found_by_what_they_are(store: Store) -> None:
     }
     for query, expected in ask.items():
         assert seqs([*store.events(query).items]) == expected, query
+
+
+def meant(query: EventQuery, rows: list[EventRecord]) -> list[int]:
+    """The events that a query is about, by looking at every one, in its order."""
+    found = [
+        row.seq
+        for row in rows
+        if all(getattr(query, name) in (None, getattr(row, name)) for name in ("device", "name", "key", "subject"))
+        and (query.since is None or row.time >= query.since)
+        and (query.until is None or row.time < query.until)
+        and (query.cursor is None or row.seq < query.cursor)
+        and (query.after is None or row.seq > query.after)
+    ]
+    return sorted(found, reverse=query.after is None)
+
+
+@pytest.mark.parametrize("near", [0, 3, 1000])
+def test_events_are_found_near_and_far_by_any_of_their_properties(
+    store: Store, monkeypatch: pytest.MonkeyPatch, near: int
+) -> None:
+    monkeypatch.setattr(reading, "NEXT", near)
+    chance = random.Random(1)
+    store.write(
+        [
+            event(
+                chance.choice("ab"),
+                float(chance.randrange(20)),
+                device=chance.choice(("lamp-1", "lamp-2")),
+                key=chance.choice(("e", "f", None)),
+                subject=chance.choice(("s", None)),
+            )
+            for _ in range(60)
+        ]
+    )
+    rows = store.events(EventQuery(limit=100)).items
+    assert len(rows) == 60
+    for device, name, key, subject, (since, until), (cursor, after) in itertools.product(
+        (None, "lamp-1"),
+        (None, "a"),
+        (None, "e"),
+        (None, "s"),
+        ((None, None), (5.0, None), (5.0, 9.0)),
+        ((None, None), (40, None), (None, 20), (1, None), (None, 60)),
+    ):
+        query = EventQuery(
+            device=device,
+            name=name,
+            key=key,
+            subject=subject,
+            since=since,
+            until=until,
+            cursor=cursor,
+            after=after,
+            limit=4,
+        )
+        expected = meant(query, rows)
+        page = store.events(query)
+        assert [row.seq for row in page.items] == expected[:4], query
+        assert page.next == (expected[3] if len(expected) > 4 else None), query
 
 
 def test_commands_of_a_device_are_its_own_and_those_to_groups_that_it_answered(store: Store) -> None:

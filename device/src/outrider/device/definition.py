@@ -2,9 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, cast, overload
 
 from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, InvalidDefinition, check_name
 
@@ -16,6 +16,7 @@ from .journal import CLOCK_TOLERANCE, Journal
 from .journal_file import Synchronous
 
 F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=Callable[[], Awaitable[object]])
 
 SIZES: Final = (4096, 16 * 1024 * 1024)
 """Bytes that `max_size` may be: room for what stands around a result, and what a device can hold many of."""
@@ -83,6 +84,7 @@ class Definition:
         self.max_events = _check_limit("max_events", max_events, 1)
         self.max_size = _check_limit("max_size", max_size, *SIZES)
         self.commands: dict[str, Registration] = {}
+        self.backgrounds: list[Callable[[], Awaitable[object]]] = []
         self._register(builtin.ping, idempotent=True, inline=True)
 
     @overload
@@ -127,6 +129,24 @@ class Definition:
             return function
 
         return register if function is None else register(function)
+
+    def background(self, function: B, /) -> B:
+        """Run an `async def` function without parameters beside the commands, as one that measures and emits.
+
+        It begins when the device is served, whether or not a broker is there, in any status, and is cancelled at the
+        end. Where it raises, the log says so and the device goes on without it.
+
+        :raises InvalidDefinition: it is not `async def`, or cannot be called without arguments.
+        """
+        name = getattr(function, "__name__", repr(function))
+        if not inspect.iscoroutinefunction(cast(object, function)):  # what it returns is not narrowed then
+            raise InvalidDefinition(f"{self.id}: the background function {name} must be async def")
+        try:
+            inspect.signature(function).bind()
+        except TypeError as error:
+            raise InvalidDefinition(f"{self.id}: nothing calls the background function {name} with {error}") from None
+        self.backgrounds.append(function)
+        return function
 
     def include(self, *functions: Callable[..., object]) -> None:
         """Add ready-made commands, such as `outrider.device.calculate`."""

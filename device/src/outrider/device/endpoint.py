@@ -5,7 +5,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -189,9 +189,14 @@ class Endpoint:
         self._executor.recover()
         self._tell_recovered()
         async with self.events, self._connection, asyncio.TaskGroup() as tasks:
-            subscribing = tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")
+            beside = [tasks.create_task(self._subscribe(), name=f"subscribe {self._device.id}")]
+            beside += [
+                tasks.create_task(self._background(function), name=f"{function.__name__} of {self._device.id}")
+                for function in self._device.backgrounds
+            ]
             await self._ended.wait()
-            subscribing.cancel()
+            for task in beside:
+                task.cancel()
             stopped = await self._executor.close(GRACE)
             self._presence.close()
             if self._caller is not None:
@@ -220,6 +225,12 @@ class Endpoint:
         """End without a word to anybody: the broker publishes the will."""
         self._connection.abort()
         self.stop()
+
+    async def _background(self, function: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await function()
+        except Exception:
+            logger.exception("%s goes on without its background function %s", self._device.id, function.__name__)
 
     async def _subscribe(self) -> None:
         device = self._device

@@ -47,7 +47,7 @@ def add_token(
 
     :raises TokenExists: there is one of this name, or with this digest.
     """
-    row = {
+    row: dict[str, object] = {
         "name": indexed(name),
         "digest": indexed(digest),
         "scopes": json.encode(list(scopes)).decode(),

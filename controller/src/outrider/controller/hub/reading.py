@@ -1,9 +1,21 @@
 """Records out of the tables, a page at a time. A page stays the same while records are added: its cursor is a `seq`."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, and_, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from . import rows
 from .records import (
@@ -25,12 +37,16 @@ R = TypeVar("R", bound=Record)
 Question = Select[*tuple[Any, ...]]
 """Any: what a column holds is said in `tables.py`, and not known to a type checker here."""
 
+NEXT: Final = 20_000
+"""Numbers that are looked at before an index is asked for all that are meant."""
+
 Conditions = list[ColumnElement[bool]]
 
 
 def find_commands(connection: Connection, query: CommandQuery) -> Page[CommandRecord]:
     """Commands, newest first."""
-    where = _equal(commands, id=query.id, requester=query.requester, behalf=query.behalf, command=query.command)
+    given = {"id": query.id, "behalf": query.behalf, "requester": query.requester, "command": query.command}
+    where = _equal(commands, _first(**given), **given)
     where += _between(commands.c.received, query.since, query.until)
     if query.device is not None:
         device = indexed(query.device)
@@ -46,38 +62,72 @@ def find_commands(connection: Connection, query: CommandQuery) -> Page[CommandRe
 
 def find_results(connection: Connection, query: ResultQuery) -> Page[ResultRecord]:
     """Results, newest first."""
-    where = _equal(
-        results,
-        id=query.id,
-        requester=query.requester,
-        behalf=query.behalf,
-        device=query.device,
-        status=query.status,
-    )
+    given = {
+        "id": query.id,
+        "behalf": query.behalf,
+        "device": query.device,
+        "status": query.status,
+        "requester": query.requester,
+    }
+    where = _equal(results, _first(**given), **given)
     where += _between(results.c.received, query.since, query.until)
     return _newest(connection, select(results), where, query.cursor, query.limit, rows.result_record)
 
 
 def find_states(connection: Connection, device: str, cursor: int | None, limit: int) -> Page[StateRecord]:
     """States of a device, newest first."""
-    return _newest(connection, select(states), _equal(states, device=device), cursor, limit, rows.state_record)
+    return _newest(
+        connection, select(states), _equal(states, "device", device=device), cursor, limit, rows.state_record
+    )
 
 
 def find_progress(
     connection: Connection, id: str, requester: str, device: str | None, after: int, limit: int
 ) -> Page[ProgressRecord]:
     """Progress of a command, oldest first."""
-    where = _equal(progress, id=id, requester=requester, device=device)
+    where = _equal(progress, "id", id=id, requester=requester, device=device)
     return _oldest(connection, select(progress), where, after, limit, rows.progress_record)
 
 
 def find_events(connection: Connection, query: EventQuery) -> Page[EventRecord]:
-    """Events, newest first, or from `after` on."""
-    where = _equal(events, device=query.device, name=query.name, key=query.key, subject=query.subject)
-    where += _between(events.c.time, query.since, query.until)
+    """Events, newest first, or from `after` on.
+
+    An index finds all that are meant, and these would have to be sorted. What is frequent is among the next rows, so
+    these are looked at first.
+    """
+    seq = events.c.seq
+    order: ColumnElement[int] = seq.desc()
+    beyond: ColumnElement[bool]
     if query.after is not None:
-        return _oldest(connection, select(events), where, query.after, query.limit, rows.event_record)
-    return _newest(connection, select(events), where, query.cursor, query.limit, rows.event_record)
+        order, onward, near, beyond = seq, seq > query.after, seq <= query.after + NEXT, seq > query.after + NEXT
+    else:
+        newest = query.cursor if query.cursor is not None else (connection.scalar(select(func.max(seq))) or 0) + 1
+        onward, near, beyond = seq < newest, seq >= newest - NEXT, seq < newest - NEXT
+    times = _between(events.c.time, query.since, query.until)
+    statement = select(events).where(onward, near, *times, *_events_of(query, None)).order_by(order)
+    page = _page(connection, statement, query.limit, rows.event_record)
+    if page.next is not None or connection.execute(select(seq).where(beyond).limit(1)).first() is None:
+        return page
+    best = _first(subject=query.subject, device=query.device, name=query.name)
+    if times and best not in ("subject", "device") and query.key is None:
+        onward, best = and_(onward, seq.in_(_at(query.name, times))), None
+    statement = select(events).where(onward, *times, *_events_of(query, best)).order_by(order)
+    return _page(connection, statement, query.limit, rows.event_record)
+
+
+def _events_of(query: EventQuery, best: str | None) -> Conditions:
+    """The events that are meant, found by the index that begins with `best`."""
+    found = _equal(events, best, subject=query.subject, device=query.device, name=query.name)
+    return found + _equal(events, "key" if best == "name" else best, key=query.key)
+
+
+def _at(name: str | None, times: Conditions) -> CompoundSelect[int]:
+    """The events of a time, through the index of each name and key, which are few."""
+    named = [] if name is None else [event_keys.c.name.concat("") == indexed(name)]
+    same = event_keys.c.name == events.c.name
+    keyed = and_(same, event_keys.c.keyed == 1, event_keys.c.key == events.c.key)
+    keyless = and_(same, event_keys.c.keyed == 0, events.c.key.is_(None))
+    return union_all(*(select(events.c.seq).join(event_keys, on).where(*named, *times) for on in (keyed, keyless)))
 
 
 def find_names(connection: Connection) -> list[str]:
@@ -116,12 +166,23 @@ def _page(connection: Connection, statement: Question, limit: int, record: Calla
     return Page(found[:limit], found[limit - 1].seq if len(found) > limit else None)
 
 
-def _equal(table: Table, **values: str | None) -> Conditions:
-    found = [table.c[name] == indexed(value) for name, value in values.items() if value is not None]
+def _equal(table: Table, best: str | None, **values: str | None) -> Conditions:
+    """What columns hold. SQLite, which knows little of what is in them, has the choice of one index: that of `best`."""
+    found: Conditions = []
+    for name, value in values.items():
+        if value is not None:
+            # What is put together from a column is in no index.
+            column = table.c[name] if name == best else table.c[name].concat("")
+            found.append(column == indexed(value))
     # SQLite takes an index that leaves rows out only where the question does too.
-    if table is commands and values.get("id"):
+    if table is commands and best == "id":
         found.append(table.c.id != "")
     return found
+
+
+def _first(**values: str | None) -> str | None:
+    """The first of these that is asked for."""
+    return next((name for name, value in values.items() if value is not None), None)
 
 
 def _between(column: ColumnElement[float], since: float | None, until: float | None) -> Conditions:

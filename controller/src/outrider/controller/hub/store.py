@@ -127,7 +127,7 @@ class Store:
             return summaries.summarise(connection, name, key, since, until)
 
     def series(self, name: str, *, key: str | None = None, since: float, until: float, step: float) -> list[Bucket]:
-        """Whole buckets of `step` seconds (1, 10, 60, 600, 3600 or 86400), from that of `since` to before `until`.
+        """Whole buckets of `step` seconds, from the one that holds `since` to before `until`; `step` as in `LEVELS`.
 
         In order of keys and times. A bucket without events is left out.
 

@@ -48,7 +48,7 @@ class Events(Controller):
         since: parameters.Since = None,
         until: parameters.Until = None,
         after: Annotated[
-            int | None, Parameter(ge=0, le=2**63 - 1, description="Those stored after this `seq`, oldest first.")
+            int | None, Parameter(ge=0, le=2**53, description="Those stored after this `seq`, oldest first.")
         ] = None,
         cursor: parameters.Cursor = None,
         limit: parameters.Limit = 100,

@@ -10,7 +10,7 @@ MOST: Final = 1000
 Limit = Annotated[int, Parameter(ge=1, le=MOST, description="How many on a page at most.")]
 
 Cursor = Annotated[
-    int | None, Parameter(ge=0, le=2**63 - 1, description="`next` of the page before; without it the first one.")
+    int | None, Parameter(ge=0, le=2**53, description="`next` of the page before; without it the first one.")
 ]
 
 Since = Annotated[float | None, Parameter(ge=-1e11, le=1e11, description="From this time on, in Unix seconds.")]
