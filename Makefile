@@ -87,7 +87,7 @@ up: ## Build the images and start a broker and two devices with Docker
 	@echo "Next: docker compose run --rm controller"
 
 down: ## Stop what `make up` started and leave nothing
-	docker compose down --volumes --remove-orphans
+	docker compose --profile '*' down --volumes --remove-orphans
 
 clean: ## Remove what the other targets made
 	rm -rf $(dir $(ASSETS))

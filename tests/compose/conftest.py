@@ -17,14 +17,20 @@ ROOT = Path(__file__).parent.parent.parent
 
 @dataclass(frozen=True)
 class ComposeSet:
-    """What `docker compose` manages under one project name, with the broker's port published on loopback."""
+    """What `docker compose` manages under one project name; the ports of broker and hub are published on loopback."""
 
     project: str
     port: int
+    http_port: int
 
     def compose(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run `docker compose`, with `text` on standard input or nothing there."""
-        environment = {**os.environ, "COMPOSE_PROJECT_NAME": self.project, "OUTRIDER_PORT": str(self.port)}
+        environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.project,
+            "OUTRIDER_PORT": str(self.port),
+            "OUTRIDER_HTTP_PORT": str(self.http_port),
+        }
         return subprocess.run(
             ["docker", "compose", "--progress", "quiet", *arguments],
             cwd=ROOT,
@@ -43,7 +49,7 @@ class ComposeSet:
 
     def down(self) -> None:
         """Do as `make down`."""
-        done = self.compose("down", "--volumes", "--remove-orphans")
+        done = self.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
         assert done.returncode == 0, done.stdout + done.stderr
 
     def container(self, service: str) -> str:
@@ -113,8 +119,9 @@ def compose_set() -> Iterator[Callable[[], ComposeSet]]:
     made: list[ComposeSet] = []
 
     def make() -> ComposeSet:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            made.append(ComposeSet(f"outrider-test-{secrets.token_hex(4)}", free.getsockname()[1]))
+        with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
+            ports = free.getsockname()[1], other.getsockname()[1]
+            made.append(ComposeSet(f"outrider-test-{secrets.token_hex(4)}", *ports))
         return made[-1]
 
     yield make

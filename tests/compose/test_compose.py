@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from .conftest import ComposeSet, docker
@@ -73,6 +74,22 @@ def test_terminated_device_stays_down(running: ComposeSet) -> None:
     assert running.inspect("lamp-2", "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}") == "exited 0 0"
     running.compose("start", "lamp-2")
     running.wait_for_status("lamp-2", "ready", above=before)
+
+
+def test_hub_serves_its_page_and_commands_a_device_for_who_has_a_token(running: ComposeSet) -> None:
+    added = running.compose("run", "--rm", "-T", "hub", "outrider", "hub", "token", "add", "me", "--scope", "send")
+    assert added.returncode == 0, added.stdout + added.stderr
+    up = running.compose("--profile", "hub", "up", "--build", "--detach", "--wait", "hub")
+    assert up.returncode == 0, f"{up.stdout}{up.stderr}{running.compose('logs', 'hub').stdout}"
+    with httpx.Client(base_url=f"http://127.0.0.1:{running.http_port}", timeout=30) as client:
+        assert client.get("/api/v1/devices").status_code == 401
+        page = client.get("/")
+        assert page.status_code == 200, page.text
+        assert "outrider" in page.text
+        client.headers["Authorization"] = f"Bearer {added.stdout.strip()}"
+        sent = client.post("/api/v1/commands", json={"target": "lamp-1", "command": "ping", "wait": 20})
+        assert sent.status_code == 200, sent.text
+        assert sent.json()["counts"] == {"done": 1}
 
 
 def test_down_leaves_nothing(compose_set: Callable[[], ComposeSet]) -> None:
