@@ -19,6 +19,9 @@ STARTED: Final = ("mosquitto", "embedded")
 SHARED: Final = ("external",) if EXTERNAL else STARTED
 """What the `broker` fixture is parametrized over."""
 
+ONE: Final = SHARED[0] if EXTERNAL or find_mosquitto() is not None else "embedded"
+"""The one that is enough for tests of what lies above MQTT: `parametrize("broker", [ONE], indirect=True)`."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerUnderTest:

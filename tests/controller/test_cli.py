@@ -469,8 +469,9 @@ async def test_no_broker_exits_with_3_and_one_clear_message(cli: Cli, words: lis
     ended = await cli(*words, "--broker", unused_url)
     assert (ended.code, ended.output) == (3, "")
     assert ended.errors.startswith("error: ")
-    assert ended.errors.count("\n") == 1
-    assert unused_url.removeprefix("mqtt://") in ended.errors
+    assert ended.errors.count("\n") == 2
+    assert unused_url.removeprefix("mqtt://") in ended.errors.splitlines()[0]
+    assert "outrider broker" in ended.errors.splitlines()[1]
 
 
 async def test_the_broker_comes_from_the_configuration_file_where_nothing_else_names_it(

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.brokers import BrokerUnderTest
+from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.processes import Processes
 
@@ -29,11 +29,11 @@ async def count_words(text: str) -> int:
 
 JSON = {"Content-Type": "application/json"}
 
+pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def hub(broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
-    if broker.kind != "mosquitto":
-        pytest.skip("one broker is enough for HTTP")
     folder = tmp_path_factory.mktemp("api")
     (folder / "words.py").write_text(WORDS)
     processes = Processes(folder)

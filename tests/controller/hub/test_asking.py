@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.brokers import BrokerUnderTest
+from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub, ended, found
 from tests.controller.hub.test_api import post
 from tests.processes import Processes, Spawned, script
 
+pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
+
 
 @pytest_asyncio.fixture
 async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
-    if broker.kind != "mosquitto":
-        pytest.skip("one broker is enough for HTTP")
     running = RunningHub(broker, prefix, tmp_path, spawn)
     await running.start()
     await running.start_device("lamp-1")

@@ -11,16 +11,16 @@ import pytest
 import pytest_asyncio
 
 from outrider.controller.hub.tokens import Scope
-from tests.brokers import BrokerUnderTest
+from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.controller.hub.test_api import post, problem
 from tests.processes import Processes, script
 
+pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
+
 
 @pytest_asyncio.fixture
 async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
-    if broker.kind != "mosquitto":
-        pytest.skip("one broker is enough for HTTP")
     yield RunningHub(broker, prefix, tmp_path, spawn)
 
 

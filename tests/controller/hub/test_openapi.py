@@ -9,18 +9,18 @@ import pytest
 import pytest_asyncio
 from jsonschema.validators import Draft202012Validator
 
-from tests.brokers import BrokerUnderTest
+from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub
 from tests.processes import Processes, script
 
 # What a schema cannot say: a target's grammar, a chart's range. And OPTIONS, which Litestar answers for one method.
 LEFT_OUT = "positive_data_acceptance,allow_header_conformance"
 
+pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
+
 
 @pytest_asyncio.fixture
 async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
-    if broker.kind != "mosquitto":
-        pytest.skip("one broker is enough for HTTP")
     running = RunningHub(broker, prefix, tmp_path, spawn)
     await running.start()
     yield running
