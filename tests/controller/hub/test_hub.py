@@ -113,12 +113,27 @@ async def test_removed_token_is_refused(hub: RunningHub) -> None:
     token = add.output.strip()
     async with hub.client(token) as client:
         assert (await client.get("/api/v1/me")).json()["name"] == "ci"
+        stream = await sse(client, ["state"])
         remove = hub.processes(script("outrider"), "hub", "token", "remove", "ci", env=hub.environment)
         assert await remove.wait(30) == 0, str(remove)
         await polled(client, "/api/v1/me", lambda answer: answer.status_code == 401)
+        async with asyncio.timeout(20):
+            assert await stream.ends()
+        await stream.close()
     listed = hub.processes(script("outrider"), "hub", "token", "list", "--json", env=hub.environment)
     assert await listed.wait(30) == 0
     assert [each["name"] for each in json.loads(listed.output)["tokens"]] == ["other"]
+
+
+async def test_stream_without_a_token_ends_once_there_is_one(hub: RunningHub) -> None:
+    await hub.start()
+    async with hub.client() as client:
+        stream = await sse(client, ["state"])
+        add = hub.processes(script("outrider"), "hub", "token", "add", "ci", "--scope", "read", env=hub.environment)
+        assert await add.wait(30) == 0, str(add)
+        async with asyncio.timeout(30):
+            assert await stream.ends()
+        await stream.close()
 
 
 async def test_hub_that_others_can_reach_needs_a_token(hub: RunningHub) -> None:
