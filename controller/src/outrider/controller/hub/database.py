@@ -65,6 +65,7 @@ class Database:
         self._beside = read_only or beside
         self._turn = threading.Lock()
         self._held: sqlite3.Connection | None = None
+        self._closed = False
         self._engine = self._connected() if not self.sqlite else self._opened(Path(self._url.database or ""))
         try:
             self._check()
@@ -107,7 +108,8 @@ class Database:
             yield connection.execution_options(**options)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it. What is under way in other threads ends with its transaction, and finds it unavailable then."""
+        self._closed = True
         self._engine.dispose()
         if self._held is not None:
             self._held.close()
@@ -195,6 +197,8 @@ class Database:
 
     @contextlib.contextmanager
     def _in_words(self, verb: str) -> Generator[None]:
+        if self._closed:  # the engine would open it anew, which another hub may have by now
+            raise StoreUnavailable(f"{self._what()} cannot be {verb}: it was closed")
         try:
             yield
         except DataError:  # the fault is in what was given, and waiting would not mend it

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from outrider.controller.broker import is_loopback
 from outrider.controller.fleet import Fleet
 from outrider.device import Address
 from outrider.schema import LocalError, Topics
@@ -22,7 +21,8 @@ from .metrics import Metrics
 from .parts import Parts
 from .plugins import Context
 from .recorder import Recorder
-from .server import Server
+from .retention import Age
+from .server import Server, bind, is_loopback
 from .services import Functions, Services
 from .store import Store, StoreUnavailable
 from .submissions import Submissions
@@ -112,7 +112,8 @@ class Hub:
         metrics = Metrics()
         store = await asyncio.to_thread(Store.open, settings.database, stored=metrics.stored)
         self._stack.callback(store.close)
-        loopback = is_loopback(settings.host)
+        bound = self._stack.enter_context(bind(settings.host, settings.port))
+        loopback = is_loopback(bound)
         if not loopback and not await asyncio.to_thread(store.tokens):
             raise TokensNeeded(
                 f"on {settings.host} everybody who reaches this machine could command your devices: make a token first "
@@ -135,7 +136,7 @@ class Hub:
         self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), metrics, functions)
         metrics.watch(self.parts)
         app = create_app(self.parts, loopback=loopback, origins=settings.origins)
-        self._server = await enter(Server(app, settings.host, settings.port))
+        self._server = await enter(Server(app, settings.host, bound))
         self._stack.callback(live.close)  # before the server, which waits for those who follow
         if settings.keep is not None or settings.most is not None:
             pruning = asyncio.create_task(self._prune(store), name="retention")
@@ -160,13 +161,18 @@ class Hub:
 
     async def _prune(self, store: Store) -> None:
         """Remove what is too old or too much, from time to time."""
-        keep = self.settings.keep
+        age = None if self.settings.keep is None else Age(self.settings.keep)
         while True:
+            now = time.time()
+            older = None if age is None else age.before(now, running=time.monotonic())
+            if age is not None and older is None:
+                logger.warning("the clock has jumped: what is too old is looked for in %g s", PRUNING)
             try:
-                older = None if keep is None else time.time() - keep
-                gone = await asyncio.to_thread(store.prune, older_than=older, larger_than=self.settings.most)
+                gone = await asyncio.to_thread(store.prune, older_than=older, larger_than=self.settings.most, now=now)
                 if gone:
                     logger.info("%d rows were too old, or too many, and are gone", gone)
             except StoreUnavailable as error:
                 logger.warning("%s", error)
+            except Exception:  # the next time may be better, and recording goes on
+                logger.exception("what is too old could not be removed")
             await asyncio.sleep(PRUNING)
