@@ -162,6 +162,13 @@ async def test_second_hub_on_the_database_and_a_taken_port_say_so(hub: RunningHu
     )
     assert await third.wait(30) == 2
     assert "--http HOST:PORT" in third.errors
+    # A database of its own is not enough: the broker would give the recorder's session to one, then to the other.
+    fourth = hub.processes(
+        *(script("outrider"), "hub", "--http", "127.0.0.1:0", "--db", database, "--as", hub.name), env=hub.environment
+    )
+    assert await fourth.wait(30) == 2
+    assert f"a hub called {hub.name} is at" in " ".join(fourth.errors.split())
+    assert "--as" in fourth.errors
 
 
 async def test_host_without_an_address_says_so(hub: RunningHub) -> None:

@@ -40,7 +40,7 @@ class StoreUnusable(LocalError):
 
 
 class StoreHeld(StoreUnusable):
-    """Another hub has the database, a file, and shares it with nobody that records."""
+    """Another hub has the database, a file, and shares it with nobody that records; or it has this one's name."""
 
 
 class StoreUnavailable(LocalError):
@@ -135,7 +135,11 @@ class Database:
                     f"the folder of {path} cannot be made: {error.strerror or error}. Give the hub a place that it can "
                     "write to with --db sqlite:///FILE"
                 ) from error
-            self._held = _hold(path)
+            self._held = hold(
+                path.with_name(f"{path.name}-hub"),
+                f"another hub has {path}: end that one first, or give this one a database of its own with --db. "
+                "Several hubs can share one on PostgreSQL",
+            )
         mode = "ro" if self._read_only else "rwc"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         engine = create_engine(
@@ -245,21 +249,22 @@ _NO_URL: Final = (
 )
 
 
-def _hold(path: Path) -> sqlite3.Connection:
-    """Keep other hubs away, for as long as this process lives, and let everybody else read.
+def hold(beside: Path, taken: str) -> sqlite3.Connection:
+    """Keep other hubs away, for as long as this process lives and does not close what is returned.
 
-    A database beside it is locked: SQLite's locks work everywhere and end with the process.
+    A database is locked: SQLite's locks work everywhere and end with the process.
+
+    :param beside: a file that is for this alone.
+    :param taken: what is to be said where another process has it.
+    :raises StoreHeld: it has.
+    :raises StoreUnusable: the file cannot be made.
     """
-    beside = path.with_name(f"{path.name}-hub")
     try:
         holding = sqlite3.connect(beside, timeout=1.0, isolation_level=None, check_same_thread=False)
         holding.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         if "locked" in str(error):
-            raise StoreHeld(
-                f"another hub has {path}: end that one first, or give this one a database of its own with --db. "
-                "Several hubs can share one on PostgreSQL"
-            ) from error
+            raise StoreHeld(taken) from error
         raise StoreUnusable(
             f"{beside} cannot be made: {error}. Give the hub a place that it can write to with --db sqlite:///FILE"
         ) from error
