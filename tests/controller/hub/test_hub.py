@@ -113,12 +113,27 @@ async def test_removed_token_is_refused(hub: RunningHub) -> None:
     token = add.output.strip()
     async with hub.client(token) as client:
         assert (await client.get("/api/v1/me")).json()["name"] == "ci"
+        stream = await sse(client, ["state"])
         remove = hub.processes(script("outrider"), "hub", "token", "remove", "ci", env=hub.environment)
         assert await remove.wait(30) == 0, str(remove)
         await polled(client, "/api/v1/me", lambda answer: answer.status_code == 401)
+        async with asyncio.timeout(20):
+            assert await stream.ends()
+        await stream.close()
     listed = hub.processes(script("outrider"), "hub", "token", "list", "--json", env=hub.environment)
     assert await listed.wait(30) == 0
     assert [each["name"] for each in json.loads(listed.output)["tokens"]] == ["other"]
+
+
+async def test_stream_without_a_token_ends_once_there_is_one(hub: RunningHub) -> None:
+    await hub.start()
+    async with hub.client() as client:
+        stream = await sse(client, ["state"])
+        add = hub.processes(script("outrider"), "hub", "token", "add", "ci", "--scope", "read", env=hub.environment)
+        assert await add.wait(30) == 0, str(add)
+        async with asyncio.timeout(30):
+            assert await stream.ends()
+        await stream.close()
 
 
 async def test_hub_that_others_can_reach_needs_a_token(hub: RunningHub) -> None:
@@ -147,6 +162,31 @@ async def test_second_hub_on_the_database_and_a_taken_port_say_so(hub: RunningHu
     )
     assert await third.wait(30) == 2
     assert "--http HOST:PORT" in third.errors
+    # A database of its own is not enough: the broker would give the recorder's session to one, then to the other.
+    fourth = hub.processes(
+        *(script("outrider"), "hub", "--http", "127.0.0.1:0", "--db", database, "--as", hub.name), env=hub.environment
+    )
+    assert await fourth.wait(30) == 2
+    assert f"a hub called {hub.name} is at" in " ".join(fourth.errors.split())
+    assert "--as" in fourth.errors
+
+
+async def test_host_without_an_address_says_so(hub: RunningHub) -> None:
+    refused = hub.processes(script("outrider"), "hub", "--http", "nowhere.invalid:8420", env=hub.environment)
+    assert await refused.wait(30) == 2
+    assert "no address for 'nowhere.invalid'" in refused.errors
+    assert "--http HOST:PORT" in refused.errors
+
+
+@pytest.mark.parametrize(
+    ("command", "library"),
+    [("hub", "litestar"), ("hub", "prometheus_client"), ("hub export", "sqlalchemy"), ("hub token list", "alembic")],
+)
+async def test_missing_library_is_named_and_how_to_get_it(spawn: Processes, command: str, library: str) -> None:
+    calls = f"import sys; sys.modules[{library!r}] = None; sys.argv = {['outrider', *command.split()]}; "
+    process = spawn.python("-c", f"{calls}from outrider.controller.cli.main import main; main()")
+    assert await process.wait(20) == 2
+    assert f"the hub needs {library}: pip install 'outrider-controller[hub]'" in " ".join(process.errors.split())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,8 +1,14 @@
+from contextlib import AbstractContextManager
+
 import pytest
+from sqlalchemy import Connection, func, select
 
 from outrider.controller.hub import retention
+from outrider.controller.hub.database import Database, StoreUnavailable
 from outrider.controller.hub.records import CommandQuery, EventQuery, ResultQuery, Summary
+from outrider.controller.hub.retention import Age
 from outrider.controller.hub.store import Store
+from outrider.controller.hub.tables import event_counts
 from tests.controller.hub.made import command, event, progress, result, state
 
 HOUR = 3600.0
@@ -23,6 +29,17 @@ def test_rows_received_before_leave_whatever_their_kind(store: Store) -> None:
     assert len(store.events(EventQuery()).items) == 35
     assert [each.id for each in store.commands(CommandQuery()).items] == ["c9"]
     assert store.results(ResultQuery()).items == []
+
+
+def test_rows_of_a_clock_that_was_ahead_do_not_keep_those_behind_them(store: Store) -> None:
+    ahead = 1e9
+    store.write([event(received=ahead) for _ in range(25)])
+    store.write([event(received=1.0) for _ in range(25)])
+    store.write([event(received=9.0) for _ in range(25)])
+    store.write([event(received=1.0)])  # behind young ones: it is left until these are old
+    assert store.prune(older_than=5.0, now=10.0) == 25
+    assert len(store.events(EventQuery()).items) == 51
+    assert store.prune(older_than=ahead + 1.0, now=ahead + 2.0) == 51
 
 
 def test_counts_stay_when_their_rows_leave(store: Store) -> None:
@@ -67,6 +84,51 @@ def test_store_over_its_size_loses_the_oldest(store: Store, monkeypatch: pytest.
     assert 0 < len(kept) == 2501 - left
     assert [each.seq for each in kept] == [*range(2501, 2501 - len(kept), -1)]
     assert store.prune(larger_than=before) == 0
+
+
+def test_counts_leave_with_the_rows_of_a_store_over_its_size(store: Store) -> None:
+    for day in range(5):
+        at = day * 86_400.0
+        store.write([event(time=at + number, key="e", received=at + number) for number in range(200)])
+    held = store._database  # pyright: ignore[reportPrivateUsage]
+    with held.reading() as connection:
+        counted = connection.scalar(select(func.count()).select_from(event_counts))
+    store.prune(larger_than=retention.size(held) * 2 // 3)
+    with held.reading() as connection:
+        assert (connection.scalar(select(func.count()).select_from(event_counts)) or 0) < (counted or 0) * 3 // 4
+    kept = store.events(EventQuery(limit=1000)).items
+    first = min(each.time for each in kept)
+    assert 0 < len(kept) < 1000
+    assert store.summary("initial", key="e", since=first)[0].count == len(kept)
+
+
+def test_pruning_ends_when_the_store_is_closed(url: str) -> None:
+    store = Store.open(url)
+    store.write([command(f"c{number}", device="lamp-1", received=1.0) for number in range(50)])
+    steps = iter(range(3))
+    writing = Database.writing
+
+    def closing(database: Database) -> AbstractContextManager[Connection]:
+        if next(steps) == 2:
+            store.close()
+        return writing(database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "writing", closing)
+        with pytest.raises(StoreUnavailable, match="it was closed"):
+            store.prune(older_than=5.0, now=9.0)
+    with Store.open(url) as again:
+        assert len(again.commands(CommandQuery()).items) == 30
+
+
+def test_age_is_not_judged_by_a_clock_that_has_just_jumped() -> None:
+    age = Age(100.0)
+    assert age.before(1000.0, running=5.0) == 900.0
+    assert age.before(1601.0, running=605.0) == 1501.0
+    assert age.before(9e8, running=1205.0) is None
+    assert age.before(9e8 + 600.0, running=1805.0) == 9e8 + 500.0
+    assert age.before(2200.0, running=2405.0) is None
+    assert age.before(2800.0, running=3005.0) == 2700.0
 
 
 def test_file_shrinks_when_rows_leave(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from outrider.controller.hub.hub import Settings as HubSettings
     from outrider.controller.hub.store import Store
 
-LIBRARIES: Final = ("litestar", "uvicorn", "httptools", "sqlalchemy", "alembic")
+LIBRARIES: Final = ("litestar", "uvicorn", "httptools", "sqlalchemy", "alembic", "prometheus_client")
 
 DEFAULT_HTTP: Final = "127.0.0.1:8420"
 

@@ -40,7 +40,7 @@ class StoreUnusable(LocalError):
 
 
 class StoreHeld(StoreUnusable):
-    """Another hub has the database, a file, and shares it with nobody that records."""
+    """Another hub has the database, a file, and shares it with nobody that records; or it has this one's name."""
 
 
 class StoreUnavailable(LocalError):
@@ -65,6 +65,7 @@ class Database:
         self._beside = read_only or beside
         self._turn = threading.Lock()
         self._held: sqlite3.Connection | None = None
+        self._closed = False
         self._engine = self._connected() if not self.sqlite else self._opened(Path(self._url.database or ""))
         try:
             self._check()
@@ -107,7 +108,8 @@ class Database:
             yield connection.execution_options(**options)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Let go of it. What is under way in other threads ends with its transaction, and finds it unavailable then."""
+        self._closed = True
         self._engine.dispose()
         if self._held is not None:
             self._held.close()
@@ -133,7 +135,11 @@ class Database:
                     f"the folder of {path} cannot be made: {error.strerror or error}. Give the hub a place that it can "
                     "write to with --db sqlite:///FILE"
                 ) from error
-            self._held = _hold(path)
+            self._held = hold(
+                path.with_name(f"{path.name}-hub"),
+                f"another hub has {path}: end that one first, or give this one a database of its own with --db. "
+                "Several hubs can share one on PostgreSQL",
+            )
         mode = "ro" if self._read_only else "rwc"
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         engine = create_engine(
@@ -195,6 +201,8 @@ class Database:
 
     @contextlib.contextmanager
     def _in_words(self, verb: str) -> Generator[None]:
+        if self._closed:  # the engine would open it anew, which another hub may have by now
+            raise StoreUnavailable(f"{self._what()} cannot be {verb}: it was closed")
         try:
             yield
         except DataError:  # the fault is in what was given, and waiting would not mend it
@@ -241,21 +249,22 @@ _NO_URL: Final = (
 )
 
 
-def _hold(path: Path) -> sqlite3.Connection:
-    """Keep other hubs away, for as long as this process lives, and let everybody else read.
+def hold(beside: Path, taken: str) -> sqlite3.Connection:
+    """Keep other hubs away, for as long as this process lives and does not close what is returned.
 
-    A database beside it is locked: SQLite's locks work everywhere and end with the process.
+    A database is locked: SQLite's locks work everywhere and end with the process.
+
+    :param beside: a file that is for this alone.
+    :param taken: what is to be said where another process has it.
+    :raises StoreHeld: it has.
+    :raises StoreUnusable: the file cannot be made.
     """
-    beside = path.with_name(f"{path.name}-hub")
     try:
         holding = sqlite3.connect(beside, timeout=1.0, isolation_level=None, check_same_thread=False)
         holding.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         if "locked" in str(error):
-            raise StoreHeld(
-                f"another hub has {path}: end that one first, or give this one a database of its own with --db. "
-                "Several hubs can share one on PostgreSQL"
-            ) from error
+            raise StoreHeld(taken) from error
         raise StoreUnusable(
             f"{beside} cannot be made: {error}. Give the hub a place that it can write to with --db sqlite:///FILE"
         ) from error

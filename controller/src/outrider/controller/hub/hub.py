@@ -3,26 +3,29 @@
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from outrider.controller.broker import is_loopback
 from outrider.controller.fleet import Fleet
 from outrider.device import Address
 from outrider.schema import LocalError, Topics
 
 from . import plugins
 from .api.application import create_app
+from .database import hold
 from .live import Live
 from .metrics import Metrics
 from .parts import Parts
 from .plugins import Context
 from .recorder import Recorder
-from .server import Server
+from .retention import Age
+from .server import Server, bind, is_loopback
 from .services import Functions, Services
 from .store import Store, StoreUnavailable
 from .submissions import Submissions
@@ -43,7 +46,7 @@ class TokensNeeded(LocalError):
 class Settings:
     """What a hub is told.
 
-    :ivar requester: who it is to the broker; the recorder's session has this name, too.
+    :ivar requester: who it is to the broker; the recorder's session is called after it.
     :ivar database: `sqlite:///FILE` or `postgresql+psycopg://…`.
     :ivar outbox: the file in which commands are written down before they are sent.
     :ivar port: 0 finds a free one.
@@ -87,6 +90,7 @@ class Hub:
         """Open everything; what had been accepted before a crash goes on.
 
         :raises StoreUnusable: the database is of a newer version, another hub's, or cannot be opened.
+        :raises StoreHeld: a hub of this name has the same state folder and broker.
         :raises TokensNeeded: it would listen where others reach it, without a token.
         :raises CannotListen: the address is not this machine's, or taken.
         :raises BrokerUnreachable: there is no broker, or it does not let the hub in.
@@ -112,15 +116,18 @@ class Hub:
         metrics = Metrics()
         store = await asyncio.to_thread(Store.open, settings.database, stored=metrics.stored)
         self._stack.callback(store.close)
-        loopback = is_loopback(settings.host)
+        bound = self._stack.enter_context(bind(settings.host, settings.port))
+        loopback = is_loopback(bound)
         if not loopback and not await asyncio.to_thread(store.tokens):
             raise TokensNeeded(
                 f"on {settings.host} everybody who reaches this machine could command your devices: make a token first "
                 "with `outrider hub token add NAME --scope send`, or keep to 127.0.0.1"
             )
+        self._stack.callback(self._hold_name(address, settings).close)
         live = Live()
         writer = await enter(Writer(store, recorded=live.recorded))
-        recorder = await enter(Recorder(address, topics, writer, name=f"{settings.requester}-recorder"))
+        session = "-".join((*topics.prefix.split("/"), settings.requester, "recorder")).lstrip("-")
+        recorder = await enter(Recorder(address, topics, writer, name=session))
         fleet = await enter(
             Fleet(
                 settings.broker,
@@ -135,11 +142,23 @@ class Hub:
         self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), metrics, functions)
         metrics.watch(self.parts)
         app = create_app(self.parts, loopback=loopback, origins=settings.origins)
-        self._server = await enter(Server(app, settings.host, settings.port))
+        self._server = await enter(Server(app, settings.host, bound))
         self._stack.callback(live.close)  # before the server, which waits for those who follow
         if settings.keep is not None or settings.most is not None:
             pruning = asyncio.create_task(self._prune(store), name="retention")
             self._stack.callback(pruning.cancel)
+
+    @staticmethod
+    def _hold_name(address: Address, settings: Settings) -> sqlite3.Connection:
+        """Keep away a second hub of this name: each would take the recorder's session from the other."""
+        place = f"{address.place} {settings.prefix} {settings.requester}"
+        with contextlib.suppress(OSError):  # what cannot be made in it is told next
+            settings.outbox.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return hold(
+            settings.outbox.with_name(f"hub-{sha256(place.encode()).hexdigest()[:16]}.lock"),
+            f"a hub called {settings.requester} is at {address.place} already: end that one first, or give this one a "
+            "name of its own with --as",
+        )
 
     async def _functions(self, fleet: Fleet, store: Store) -> Functions | None:
         """What plugins offer; a hub without any is no member of the pool."""
@@ -160,13 +179,18 @@ class Hub:
 
     async def _prune(self, store: Store) -> None:
         """Remove what is too old or too much, from time to time."""
-        keep = self.settings.keep
+        age = None if self.settings.keep is None else Age(self.settings.keep)
         while True:
+            now = time.time()
+            older = None if age is None else age.before(now, running=time.monotonic())
+            if age is not None and older is None:
+                logger.warning("the clock has jumped: what is too old is looked for in %g s", PRUNING)
             try:
-                older = None if keep is None else time.time() - keep
-                gone = await asyncio.to_thread(store.prune, older_than=older, larger_than=self.settings.most)
+                gone = await asyncio.to_thread(store.prune, older_than=older, larger_than=self.settings.most, now=now)
                 if gone:
                     logger.info("%d rows were too old, or too many, and are gone", gone)
             except StoreUnavailable as error:
                 logger.warning("%s", error)
+            except Exception:  # the next time may be better, and recording goes on
+                logger.exception("what is too old could not be removed")
             await asyncio.sleep(PRUNING)

@@ -5,11 +5,11 @@ In short transactions, so that the writer waits for none of them long.
 
 from typing import Final
 
-from sqlalchemy import Connection, Table, and_, delete, exists, func, select
+from sqlalchemy import Connection, Table, and_, case, delete, exists, func, select
 
 from .database import Database
 from .rows import TABLES
-from .tables import LEVELS, event_counts, event_followups, event_keys, idempotency, metadata, reopened
+from .tables import LEVELS, event_counts, event_followups, event_keys, events, idempotency, metadata, reopened
 from .tables import reopened_followups as followups
 
 AT_ONCE: Final = 2000
@@ -23,19 +23,49 @@ ROW: Final = 280
 
 ROWS: Final = tuple(TABLES.values())
 
+JUMP: Final = 60.0
+"""Seconds by which a clock that is set right goes wrong between two looks at most."""
+
+
+class Age:
+    """When records are too old. A clock that has jumped is not believed until it has gone on from there.
+
+    :param keep: seconds for which they are kept.
+    """
+
+    def __init__(self, keep: float) -> None:
+        self._keep = keep
+        self._ahead: float | None = None
+
+    def before(self, now: float, *, running: float) -> float | None:
+        """The time before which records are too old; None while that cannot be told.
+
+        :param now: Unix seconds.
+        :param running: seconds by a clock that nobody sets.
+        """
+        ahead, self._ahead = self._ahead, now - running
+        return now - self._keep if ahead is None or abs(self._ahead - ahead) <= JUMP else None
+
 
 def prune(
-    database: Database, *, older_than: float | None, larger_than: int | None, counts_older_than: float | None
+    database: Database,
+    *,
+    now: float,
+    older_than: float | None,
+    larger_than: int | None,
+    counts_older_than: float | None,
 ) -> int:
     """Remove what is too old, then the oldest rows until the rest is small enough; return how many rows left.
 
+    :param now: the hub's clock; what was received after it was so while the clock was wrong.
     :param older_than: Unix seconds; rows that were received before leave, and idempotency keys.
     :param larger_than: bytes of the whole database; on PostgreSQL an estimate, as the server gives no space back.
+        Counts of events from before the oldest event leave with the rows, or they alone would fill it one day.
     :param counts_older_than: Unix seconds; counts of events before leave, but never while their rows may be there.
     """
     left = 0
     if older_than is not None:
-        left += sum(_by_age(database, table, older_than) for table in ROWS)
+        left += sum(_by_age(database, table, older_than, now) for table in ROWS)
         with database.writing() as connection:
             connection.execute(delete(idempotency).where(idempotency.c.created < older_than))
     if counts_older_than is not None:
@@ -67,19 +97,26 @@ def _postgresql_size(connection: Connection, table: Table) -> int:
     return 0 if row is None else int(count * (float(row) + ROW))
 
 
-def _by_age(database: Database, table: Table, older_than: float) -> int:
-    """Rows are stored in the order in which they are received, so the oldest are looked at until some are young."""
-    left = 0
+def _by_age(database: Database, table: Table, older_than: float, now: float) -> int:
+    """Rows are stored in the order in which they are received, so the oldest are looked at until some are young.
+
+    Those that seem to come from after `now` tell nothing of the ones behind them: the clock was ahead for a while.
+    """
+    left, last = 0, 0
     while True:
-        oldest = select(table.c.seq).order_by(table.c.seq).limit(AT_ONCE).subquery()
+        oldest = select(table.c.seq, table.c.received).where(table.c.seq > last).order_by(table.c.seq).limit(AT_ONCE)
+        some = oldest.subquery()
         with database.writing() as connection:
-            last = connection.scalar(select(func.max(oldest.c.seq)))
-            if last is None:
+            young = func.count(case((some.c.received.between(older_than, now), 1)))
+            end, count = connection.execute(select(func.max(some.c.seq), young)).one()
+            if end is None:
                 return left
-            found = connection.execute(delete(table).where(table.c.seq <= last, table.c.received < older_than)).rowcount
+            these = table.c.seq > last, table.c.seq <= end, table.c.received < older_than
+            found = connection.execute(delete(table).where(*these)).rowcount
         left += found
-        if found == 0:
+        if found == 0 and count:
             return left
+        last = end
 
 
 def _by_size(database: Database, larger_than: int) -> int:
@@ -98,7 +135,15 @@ def _by_size(database: Database, larger_than: int) -> int:
                     connection.execute(delete(table).where(table.c.seq < first + AT_ONCE)).rowcount for table in ROWS
                 )
         left += found
+        if (before := _oldest(database)) is not None:
+            _counts(database, before)
     return left
+
+
+def _oldest(database: Database) -> float | None:
+    """When the first of the events that are there was received; None where there is none."""
+    with database.reading() as connection:
+        return connection.scalar(select(events.c.received).order_by(events.c.seq).limit(1))
 
 
 def _counts(database: Database, older_than: float) -> None:

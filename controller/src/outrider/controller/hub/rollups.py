@@ -1,7 +1,8 @@
 """What new events change in the counts that summaries are made of. Pure: what the store knew of them is passed in."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import floor
 from typing import Final, NamedTuple, cast
 
 from .tables import LEVELS
@@ -53,6 +54,10 @@ FollowupKey = tuple[str, str, int, int, str]
 """Name and key of what was followed up, level and bucket of its time, name of the follow-up."""
 
 
+Links = defaultdict[tuple[str, str, int, str], int]
+"""Follow-ups by name and key of what they follow up, its second, and their own name."""
+
+
 class Deltas(NamedTuple):
     """What is to be added to the tables; counts of follow-ups may be negative."""
 
@@ -87,9 +92,9 @@ def by_subject(new: Iterable[Fact]) -> Subjects:
 def deltas(new: Sequence[Fact], subjects: Subjects, known: Known) -> Deltas:
     """What the events in `new`, none of which is stored yet, change."""
     opened, again, followed = subjects
-    links: Counter[tuple[str, str, int, str]] = Counter()
+    links: Links = defaultdict(int)
     reopened: list[Opening] = []
-    more: Counter[tuple[str, str]] = Counter()
+    more: defaultdict[tuple[str, str], int] = defaultdict(int)
     # Most subjects are opened once and come for the first time: these change nothing.
     told = opened.keys() & {*again, *followed, *known.reopened, *known.openings, *known.followups}
     for subject in told:
@@ -123,32 +128,25 @@ def deltas(new: Sequence[Fact], subjects: Subjects, known: Known) -> Deltas:
 
 def counts(new: Iterable[Fact]) -> dict[CountKey, Count]:
     """How many events each bucket of each level gets. The finest is counted, the others are made of it."""
-    finest: dict[tuple[str, str | None, int], list[float]] = {}
+    times: defaultdict[tuple[str, str | None, int], list[float]] = defaultdict(list)
     for name, key, _, time in new:
-        bucket = (name, key, int(time // 1))
-        found = finest.get(bucket)
-        if found is None:
-            finest[bucket] = [1, time, time]
-        else:
-            found[0] += 1
-            if time < found[1]:
-                found[1] = time
-            elif time > found[2]:
-                found[2] = time
+        times[name, key, floor(time)].append(time)
+    finest = {bucket: Count(len(some), min(some), max(some)) for bucket, some in times.items()}
     result: dict[CountKey, Count] = {}
     for level in LEVELS:
-        coarser: dict[tuple[str, str | None, int], list[float]] = {}
-        for (name, key, second), (count, earliest, latest) in finest.items():
+        coarser: dict[tuple[str, str | None, int], Count] = {}
+        for (name, key, second), count in finest.items():
             bucket = (name, key, second // level * level)
             found = coarser.get(bucket)
-            if found is None:
-                coarser[bucket] = [count, earliest, latest]
-            else:
-                found[0] += count
-                found[1] = min(found[1], earliest)
-                found[2] = max(found[2], latest)
-        for (name, key, start), (count, earliest, latest) in coarser.items():
-            result[name, key, level, start] = Count(int(count), earliest, latest)
+            coarser[bucket] = (
+                count
+                if found is None
+                else Count(
+                    found.events + count.events, min(found.earliest, count.earliest), max(found.latest, count.latest)
+                )
+            )
+        for (name, key, start), count in coarser.items():
+            result[name, key, level, start] = count
         finest = coarser
     return result
 
@@ -156,17 +154,17 @@ def counts(new: Iterable[Fact]) -> dict[CountKey, Count]:
 _NONE: Final[Mapping[str, int]] = {}
 
 
-def _link(into: Counter[tuple[str, str, int, str]], opening: Opening, followups: Mapping[str, int], sign: int) -> None:
+def _link(into: Links, opening: Opening, followups: Mapping[str, int], sign: int) -> None:
     name, key, _, time = opening
     for followup, count in followups.items():
-        into[name, key, int(time // 1), followup] += sign * count
+        into[name, key, floor(time), followup] += sign * count
 
 
 def _in_levels(links: Mapping[tuple[str, str, int, str], int]) -> dict[FollowupKey, int]:
     """The same for the buckets of each level."""
     result: dict[FollowupKey, int] = {}
     for level in LEVELS:
-        coarser: Counter[tuple[str, str, int, str]] = Counter()
+        coarser: Links = defaultdict(int)
         for (name, key, second, followup), count in links.items():
             coarser[name, key, second // level * level, followup] += count
         for (name, key, start, followup), count in coarser.items():
@@ -176,6 +174,6 @@ def _in_levels(links: Mapping[tuple[str, str, int, str], int]) -> dict[FollowupK
     return result
 
 
-def _add(into: Counter[tuple[str, str]], subject: str, followups: Mapping[str, int]) -> None:
+def _add(into: defaultdict[tuple[str, str], int], subject: str, followups: Mapping[str, int]) -> None:
     for name, count in followups.items():
         into[subject, name] += count

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -45,15 +46,16 @@ class CannotListen(LocalError):
 
 
 class Server:
-    """Serves an ASGI application on one address, as long as the context is open.
+    """Serves an ASGI application as long as the context is open.
 
-    :param port: 0 finds a free one; `port` says then which.
+    :param host: the address as it was asked for.
+    :param bound: a socket that is bound to it, which is closed at the end.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, bound: socket.socket) -> None:
         self.host = host
-        self._socket = _listen(host, port)
-        self.port: int = self._socket.getsockname()[1]
+        self._socket = bound
+        self.port: int = bound.getsockname()[1]
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -158,9 +160,15 @@ class _Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound.
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether nobody outside this machine reaches the address that a socket is bound to."""
+    return ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
 
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound to an address.
+
+    :param port: 0 finds a free one.
     :raises CannotListen: the address is not this machine's, or taken.
     """
     try:

@@ -165,15 +165,22 @@ class Store:
         older_than: float | None = None,
         larger_than: int | None = None,
         counts_older_than: float | None = None,
+        now: float | None = None,
     ) -> int:
         """Remove what is too old, then the oldest rows until the rest is small enough; return how many rows left.
 
         :param older_than: Unix seconds; rows that were received before leave, and idempotency keys.
-        :param larger_than: bytes of the whole database; on PostgreSQL an estimate.
+        :param larger_than: bytes of the whole database; on PostgreSQL an estimate. Counts of events from before the
+            oldest event leave with the rows.
         :param counts_older_than: Unix seconds; the counts of events before leave, but never before their rows.
+        :param now: Unix seconds; by default this machine's clock.
         """
         return retention.prune(
-            self._database, older_than=older_than, larger_than=larger_than, counts_older_than=counts_older_than
+            self._database,
+            now=time.time() if now is None else now,
+            older_than=older_than,
+            larger_than=larger_than,
+            counts_older_than=counts_older_than,
         )
 
     def token(self, digest: str) -> Token | None:

@@ -101,7 +101,7 @@ class Tokens:
         :raises StoreUnavailable: the database cannot be asked.
         """
         digest, now = digest_of(token), self._clock()
-        if (known := self._known.get(digest)) is not None and now < known[1]:
+        if (known := self._known.get(digest)) is not None and _holds(known[1], now):
             return known[0]
         found = await asyncio.to_thread(self._store.token, digest)
         client, until = None, now + REMEMBERED
@@ -119,7 +119,12 @@ class Tokens:
         :raises StoreUnavailable: the database cannot be asked.
         """
         there, until = self._any
-        if (now := self._clock()) >= until:
+        if not _holds(until, now := self._clock()):
             there = bool(await asyncio.to_thread(self._store.tokens))
             self._any = (there, now + REMEMBERED)
         return there
+
+
+def _holds(until: float, now: float) -> bool:
+    """Whether an answer is good still; none is for longer, where the clock has gone back."""
+    return now < until <= now + REMEMBERED

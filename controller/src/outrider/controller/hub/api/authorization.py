@@ -17,8 +17,8 @@ from .problems import Refused
 EXCLUDED: Final = "exclude_from_auth"
 """The key in a route's `opt` that lets everybody in."""
 
-ClientRequest = Request[Client, object, State]
-"""A request of somebody who is known."""
+ClientRequest = Request[Client, str | None, State]
+"""A request of somebody who is known, by the token that came with it."""
 
 
 Connection = ASGIConnection[Any, Any, Any, State]
@@ -38,12 +38,24 @@ class Authentication(AbstractAuthenticationMiddleware):
             client = await tokens.client(token.strip())
             if client is None:
                 raise _unauthenticated("this token is not known, or has expired", error="invalid_token")
-            return AuthenticationResult(user=client, auth=None)
+            return AuthenticationResult(user=client, auth=token.strip())
         if connection.app.state.loopback and not await tokens.exist():
             return AuthenticationResult(user=LOCAL, auth=None)
         raise _unauthenticated(
             "this hub asks for a token, as Authorization: Bearer …; `outrider hub token add` makes one"
         )
+
+
+async def may_still(request: ClientRequest, scope: Scope) -> bool:
+    """Whether who asked some time ago would be let in now as the same client, with this scope.
+
+    :raises StoreUnavailable: the database cannot be asked.
+    """
+    tokens: Tokens = request.app.state.tokens
+    if request.auth is None:
+        return not await tokens.exist()
+    client = await tokens.client(request.auth)
+    return client is not None and client == request.user and client.may(scope)
 
 
 def needs(scope: Scope) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:

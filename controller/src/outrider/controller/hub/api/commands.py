@@ -1,6 +1,7 @@
 """Commands: send, wait, look at, cancel; rollouts; the audit log."""
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from http import HTTPStatus
@@ -90,14 +91,14 @@ class Commands(Controller):
             words = f"devices tell of everybody's jobs: ask for yours with GET {PATH}/jobs, or with the scope audit"
             raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words, field="command")
         order = _order(data, request.user)
-        id = None if key is None else await _id_of(hub, request.user, key, data)
-        submission = await hub.submissions.submit(order, id)
-        await _wait(submission.ended, data.wait)
-        body = status_of(Found.live(hub, submission))
+        id, before = (None, None) if key is None else await _of_key(hub, request.user, key, data)
+        if before is None:
+            submission = await hub.submissions.submit(order, id)
+            await _wait(submission.ended, data.wait)
+            before = Found.live(hub, submission)
+        body = status_of(before)
         return Response(
-            body,
-            status_code=200 if body.ended else 202,
-            headers={"Location": f"{PATH}/commands/{submission.id}"},
+            body, status_code=200 if body.ended else 202, headers={"Location": f"{PATH}/commands/{body.id}"}
         )
 
     @get(
@@ -218,14 +219,21 @@ class Rollouts(Controller):
         return Items([overview(hub, each) for each in theirs])
 
 
-async def _id_of(hub: Parts, client: Client, key: str, body: CommandBody) -> str:
-    """The id of the command under this key: the one it had before, or a new one.
+async def _of_key(hub: Parts, client: Client, key: str, body: CommandBody) -> tuple[str, Found | None]:
+    """The id of the command under this key, and the command itself where it was sent and is not at hand any more.
 
-    :raises IdempotencyConflict: it was used for something else.
+    That one must not be submitted again: its target may mean other devices by now.
+
+    :raises IdempotencyConflict: the key was used for something else.
     """
     digest = hashlib.sha256(json.encode(body, order="deterministic")).hexdigest()
     new = secrets.token_hex(8)
-    return await asyncio.to_thread(hub.store.remember, client.name, key, digest, new) or new
+    known = await asyncio.to_thread(hub.store.remember, client.name, key, digest, new)
+    if known is None or hub.submissions.find(known) is not None:
+        return known or new, None
+    with contextlib.suppress(Refused):  # the key was kept, and the hub killed before it sent the command
+        return known, await find(hub, client, known)
+    return known, None
 
 
 async def _wait(ended: asyncio.Event, seconds: float) -> None:

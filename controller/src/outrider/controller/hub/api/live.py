@@ -1,8 +1,10 @@
 """Server-sent events: what happens now."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from time import monotonic
 from typing import Annotated, Final
 
 from litestar import Controller, get
@@ -22,12 +24,13 @@ from outrider.controller.hub.records import (
     ResultRecord,
     StateRecord,
 )
+from outrider.controller.hub.store import StoreUnavailable
 from outrider.controller.hub.tokens import Client, Scope
 from outrider.controller.selection import Scope as Devices
 from outrider.controller.targets import Target, parse
 
 from . import parameters
-from .authorization import ClientRequest, needs
+from .authorization import ClientRequest, may_still, needs
 from .examples import STATE_RECORD
 from .openapi import answers, example
 from .problems import busy, invalid
@@ -37,6 +40,9 @@ MOST_FOLLOWERS: Final = 500
 
 ALIVE: Final = 15.0
 """Seconds after which a comment is sent where nothing else is: proxies end what is silent."""
+
+ASK_AGAIN: Final = 5.0
+"""Seconds after which it is looked at whether the client's token is still good."""
 
 TOGETHER: Final = 500
 """Records that go out with one write at most."""
@@ -92,7 +98,7 @@ class LiveStream(Controller):
         if hub.live.followers >= MOST_FOLLOWERS:
             raise busy(f"{MOST_FOLLOWERS} clients are following already: try again later")
         return Stream(
-            _lines(hub, wanted),
+            _lines(hub, wanted, partial(may_still, request, Scope.READ)),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -107,17 +113,28 @@ def _types(text: str | None) -> frozenset[str]:
     return types
 
 
-async def _lines(hub: Parts, wanted: Callable[[Record], bool]) -> AsyncGenerator[bytes]:
+async def _lines(
+    hub: Parts, wanted: Callable[[Record], bool], may: Callable[[], Awaitable[bool]]
+) -> AsyncGenerator[bytes]:
     with hub.live.follow(wanted, limit=ROOM) as follower:
         yield b"event: hello\ndata: {}\n\n"
         coming: asyncio.Task[Record | Gap] | None = None
+        said = asked = monotonic()
         try:
             while True:
                 coming = coming or asyncio.ensure_future(_next(follower))
-                done, _ = await asyncio.wait((coming,), timeout=ALIVE)
+                done, _ = await asyncio.wait((coming,), timeout=ASK_AGAIN)
+                now = monotonic()
+                if now >= asked + ASK_AGAIN:
+                    asked = now
+                    if not await _may(may):
+                        return
                 if not done:
-                    yield b": \n\n"
+                    if now >= said + ALIVE:
+                        said = now
+                        yield b": \n\n"
                     continue
+                said = now
                 try:
                     first = coming.result()
                 except StopAsyncIteration:
@@ -129,6 +146,13 @@ async def _lines(hub: Parts, wanted: Callable[[Record], bool]) -> AsyncGenerator
                 coming.cancel()
                 with suppress(asyncio.CancelledError, StopAsyncIteration):
                     await coming
+
+
+async def _may(may: Callable[[], Awaitable[bool]]) -> bool:
+    try:
+        return await may()
+    except StoreUnavailable:  # nobody can have removed the token meanwhile
+        return True
 
 
 async def _next(follower: Follower) -> Record | Gap:
