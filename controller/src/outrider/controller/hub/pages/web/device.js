@@ -141,7 +141,7 @@ function History({ id }) {
       return html`<tr key=${each.seq || each.id}>
         <td><${Time} at=${each.received} /></td>
         <td><a href=${to(["commands", each.id])}>${each.command}</a> <span class="quiet clip">${argsOf(each.args)}</span></td>
-        <td class="wide">${each.behalf || each.requester || "by hand"}</td>
+        <td class="wide"><span class="clip" title=${each.behalf || each.requester}>${each.behalf || each.requester || "by hand"}</span></td>
         <td>${result ? html`<${Status} word=${result.status} />` : html`<span class="quiet">none yet</span>`}</td></tr>`;
     })}</tbody></table></div><${Older} list=${commands} />`;
 }
