@@ -22,7 +22,7 @@ export function Device({ id }) {
   const state = fleet.devices.get(id);
   const about = useLoaded((signal) => get(path("devices", id, "about"), {}, signal), [id, state?.about]);
   if (!state) {
-    return html`<section><${Title}>${id}<//>${fleet.loaded ? html`<${Empty}>The hub has not seen this device.<//>` : html`<${Empty}>Asking the hub…<//>`}</section>`;
+    return html`<section><p class="crumbs"><a href=${to(["devices"])}>Devices</a></p><${Title}>${id}<//>${fleet.loaded ? html`<${Empty}>The hub has not seen this device.<//>` : html`<${Empty}>Asking the hub…<//>`}</section>`;
   }
   const commands = Object.entries(about.value?.commands ?? {});
   const own = commands.filter(([name]) => !COMMON.includes(name));
