@@ -134,6 +134,22 @@ async def race(chance: random.Random) -> None:
         assert watcher.sessions == sorted(watcher.sessions)
 
 
+async def test_will_that_comes_before_the_first_state_of_a_process_is_not_answered_with_one() -> None:
+    broker = Retaining()
+    lamp = Lamp(broker)
+    heard: list[bytes] = []
+    (will,) = lamp.connect(dies_at_once=True)
+    lamp.subscribe()
+    broker.subscribe(lambda message: heard.append(message.payload))
+    broker.publish(will)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert heard == [will]
+    lamp.presence.publish("ready")
+    lamp.presence.close()
+    assert DECODER.decode(heard[-1])[0].status == "ready"
+
+
 async def test_will_that_overtakes_a_birth_is_made_good_in_ten_thousand_races(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -143,7 +143,7 @@ class Presence:
         if self._foreign_session > self.session:
             logger.warning("%s: a newer session stands in its state; taking a higher one", self._definition.id)
             self._reconnect()
-        else:
+        elif self._status:  # else this connection's first state is still to come, and corrects it
             self.publish(self._status)
 
     def _state(self, status: str) -> State:

@@ -284,7 +284,10 @@ def add_token(
     scope: Annotated[
         list[ScopeName],
         typer.Option(
-            "--scope", help="read: look; send: command, too; audit: see what others do; admin: all. May be repeated."
+            "--scope",
+            help="read: look; send: look and command; audit: see what others do, too; admin: all, and cancel what "
+            "others do. May be repeated.",
+           
         ),
     ],
     expires: Annotated[
@@ -301,8 +304,6 @@ def add_token(
 
     with _store(database) as store:
         scopes = [Scope(each.value) for each in scope]
-        if ScopeName.SEND in scope and ScopeName.READ not in scope:
-            scopes.insert(0, Scope.READ)  # what was sent is also looked at
         until = None if expires is None else time.time() + expires
         made = make_token(store, name, scopes, expires=until)
     results_console().print(Text(made), soft_wrap=True)

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -27,7 +27,7 @@ MOST_REMEMBERED: Final = 10_000
 
 
 class Scope(StrEnum):
-    """What a token allows. `admin` allows everything."""
+    """What a token allows. `admin` allows everything, and whoever sends or audits also reads."""
 
     READ = "read"
     SEND = "send"
@@ -35,19 +35,30 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+def with_implied(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """Scopes, and those that come with them."""
+    given = frozenset(scopes)
+    if Scope.ADMIN in given:
+        return frozenset(Scope)
+    return given | {Scope.READ} if given else given
+
+
 class InvalidToken(LocalError, ValueError):
     """A token that cannot be made: its name is taken or not well formed, or it would allow nothing."""
 
 
 class Client(NamedTuple):
-    """Who asks the hub: a token's name, or `local` on loopback without tokens."""
+    """Who asks the hub: a token's name, or `local` on loopback without tokens.
+
+    :ivar scopes: all that it has, also those that came with another.
+    """
 
     name: str
     scopes: frozenset[Scope]
 
     def may(self, scope: Scope) -> bool:
         """Whether it has this scope."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        return scope in self.scopes
 
 
 LOCAL: Final = Client("local", frozenset(Scope))
@@ -79,7 +90,8 @@ def make_token(
     if name == LOCAL.name or any(each.name == name for each in store.tokens()):
         raise InvalidToken(f"there is a token {name} already: choose another name, or remove it first")
     token = PREFIX + secrets.token_urlsafe(32)
-    store.add_token(name, digest_of(token), tuple(dict.fromkeys(scopes)), expires=expires)
+    implied = with_implied(scopes)
+    store.add_token(name, digest_of(token), [each for each in Scope if each in implied], expires=expires)
     return token
 
 
@@ -106,7 +118,7 @@ class Tokens:
         found = await asyncio.to_thread(self._store.token, digest)
         client, until = None, now + REMEMBERED
         if found is not None and (found.expires is None or now < found.expires):
-            client = Client(found.name, frozenset(Scope(scope) for scope in found.scopes))
+            client = Client(found.name, with_implied(Scope(scope) for scope in found.scopes))
             until = min(until, found.expires or until)
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()

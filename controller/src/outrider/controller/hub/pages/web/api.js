@@ -30,6 +30,11 @@ class Session extends Store {
     return this.scopes === null || this.scopes.includes(scope);
   }
 
+  /** Whether one may cancel a command of this requester on this one's behalf: one's own, or as an admin any of the hub's. */
+  mayCancel({ requester, behalf }) {
+    return this.may("send") && requester === this.hub && (behalf === this.name || this.may("admin"));
+  }
+
   /** Ask who this is. */
   async meet() {
     const { name, scopes, hub } = await get("me");

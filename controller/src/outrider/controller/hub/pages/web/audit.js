@@ -33,7 +33,7 @@ export function Audit() {
       <tbody>${list.items.map((each) => html`<tr key=${each.seq || `${each.id} ${each.device ?? each.group} ${each.received}`}>
         <td><${Time} at=${each.received} /></td>
         <td>${each.behalf ? html`${each.behalf} <span class="quiet">by ${each.requester}</span>` : each.requester || html`<span class="quiet">by hand</span>`}</td>
-        <td>${each.device ? html`<a href=${to(["devices", each.device])}>${each.device}</a>`
+        <td>${each.device ? html`<a class="clip" title=${each.device} href=${to(["devices", each.device])}>${each.device}</a>`
           : html`<a href=${to(["devices"], { target: each.group === "all" ? "all" : `@${each.group}` })}>${each.group === "all" ? "all" : `@${each.group}`}</a>`}</td>
         <td>${each.id ? html`<a href=${to(["commands", each.id])}>${each.command}</a>` : each.command} <span class="quiet clip" title=${argsOf(each.args)}>${argsOf(each.args)}</span></td>
       </tr>`)}</tbody></table></div>`}

@@ -5,6 +5,7 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 
 const HEIGHT = 260;
 const COLOURS = 8;
+const HALF_A_LABEL = 32; // pixels, so that the last one is not cut off
 
 /** The colour of the line with this number, as the page's style sheet has it. */
 export function colour(number) {
@@ -29,6 +30,7 @@ export function Chart({ label, names, times, columns }) {
     chart.current = new uPlot({
       width: box.current.clientWidth,
       height: HEIGHT,
+      padding: [null, HALF_A_LABEL, null, null],
       legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (_, low, high) => [0, Math.max(4, (high ?? 0) * 1.1)] } },

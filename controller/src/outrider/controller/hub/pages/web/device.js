@@ -22,7 +22,7 @@ export function Device({ id }) {
   const state = fleet.devices.get(id);
   const about = useLoaded((signal) => get(path("devices", id, "about"), {}, signal), [id, state?.about]);
   if (!state) {
-    return html`<section><${Title}>${id}<//>${fleet.loaded ? html`<${Empty}>The hub has not seen this device.<//>` : html`<${Empty}>Asking the hub…<//>`}</section>`;
+    return html`<section><p class="crumbs"><a href=${to(["devices"])}>Devices</a></p><${Title}>${id}<//>${fleet.loaded ? html`<${Empty}>The hub has not seen this device.<//>` : html`<${Empty}>Asking the hub…<//>`}</section>`;
   }
   const commands = Object.entries(about.value?.commands ?? {});
   const own = commands.filter(([name]) => !COMMON.includes(name));
@@ -141,7 +141,7 @@ function History({ id }) {
       return html`<tr key=${each.seq || each.id}>
         <td><${Time} at=${each.received} /></td>
         <td><a href=${to(["commands", each.id])}>${each.command}</a> <span class="quiet clip">${argsOf(each.args)}</span></td>
-        <td class="wide">${each.behalf || each.requester || "by hand"}</td>
+        <td class="wide"><span class="clip" title=${each.behalf || each.requester}>${each.behalf || each.requester || "by hand"}</span></td>
         <td>${result ? html`<${Status} word=${result.status} />` : html`<span class="quiet">none yet</span>`}</td></tr>`;
     })}</tbody></table></div><${Older} list=${commands} />`;
 }

@@ -85,9 +85,6 @@ export function Devices() {
   const [typed, setTyped] = useState(target);
   const [sorted, setSorted] = useState({ name: "device", down: false });
   const meant = useTarget(typed);
-  useEffect(() => {
-    if (target !== typed) setTyped(target); // by a link, or back and forward
-  }, [target]);
 
   const [, tick] = useState(0);
   useEffect(() => { // what is a minute ago soon is two

@@ -118,7 +118,7 @@ function Counts({ name, wanted, range }) {
     <h2>Sums of the last ${range}</h2>
     ${summary.length === 0 ? html`<${Empty}>None in this time.<//>` : html`<div class="scroll"><table class="plain" aria-label="Sums">
       <thead><tr><th scope="col">Key</th><th scope="col" class="number">Count</th><th scope="col">First</th><th scope="col">Last</th><th scope="col">Followed by</th></tr></thead>
-      <tbody>${summary.map((each) => html`<tr key=${String(each.key)}><td>${each.key ?? html`<span class="quiet">none</span>`}</td><td class="number">${each.count.toLocaleString()}</td>
+      <tbody>${summary.map((each) => html`<tr key=${String(each.key)}><td>${each.key === null ? html`<span class="quiet">none</span>` : html`<span class="clip" title=${each.key}>${each.key}</span>`}</td><td class="number">${each.count.toLocaleString()}</td>
         <td><${Time} at=${each.earliest} /></td><td><${Time} at=${each.latest} /></td>
         <td>${Object.entries(each.followups ?? {}).map(([other, number]) => `${number} ${other}`).join(", ")}</td></tr>`)}</tbody></table></div>`}`;
 }
@@ -129,8 +129,9 @@ function Latest({ name, wanted }) {
   return html`<div class="scroll"><table class="plain" aria-label="Events">
     <thead><tr><th scope="col">When</th><th scope="col">Device</th><th scope="col">Key</th><th scope="col" class="wide">Subject</th><th scope="col">Data</th></tr></thead>
     <tbody>${list.items.map((each) => html`<tr key=${`${each.device} ${each.id}`}>
-      <td><${Time} at=${each.time} /></td><td><a href=${to(["devices", each.device])}>${each.device}</a></td><td>${each.key ?? ""}</td>
-      <td class="wide"><span class="clip code" title=${each.subject}>${each.subject ?? ""}</span></td>
+      <td><${Time} at=${each.time} /></td><td><a class="clip" title=${each.device} href=${to(["devices", each.device])}>${each.device}</a></td>
+      <td><span class="clip short" title=${each.key}>${each.key ?? ""}</span></td>
+      <td class="wide"><span class="clip short code" title=${each.subject}>${each.subject ?? ""}</span></td>
       <td><span class="clip code" title=${written(each.data ?? "")}>${written(each.data ?? "")}</span></td></tr>`)}</tbody></table></div><${Older} list=${list} />`;
 }
 

@@ -41,7 +41,7 @@ function Page() {
         ${session.token && html`<span class="quiet">${session.name}</span><button type="button" class="small" onClick=${() => session.signOut()}>Sign out</button>`}</div>
     </header>
     <${Away} />
-    <main id="main" tabindex="-1">${session.needed ? html`<${SignIn} />` : html`<${Guarded} key=${parts.slice(0, 2).join("/")} parts=${parts} />`}</main>`;
+    <main id="main" tabindex="-1">${session.needed ? html`<${SignIn} />` : html`<${Guarded} key=${route.visits} parts=${parts} />`}</main>`;
 }
 
 function View({ parts: [view = "devices", id] }) {
@@ -98,7 +98,7 @@ function SignIn() {
   const refused = session.refused ? "The hub does not know this token, or it has expired." : problem?.message;
   return html`<section class="signin"><form class="card" onSubmit=${enter}>
     <h1>Sign in</h1>
-    <p class="quiet">This hub asks for a token. Whoever runs it makes one with <code>outrider hub token add</code>. It is kept until this tab is closed.</p>
+    <p class="quiet">This hub asks for a token. Whoever runs it makes one with <code>outrider hub token add NAME --scope send</code>. It is kept until this tab is closed.</p>
     <div class="field"><label for="token">Token</label>
       <input id="token" type="password" autocomplete="current-password" spellcheck="false" required value=${token} aria-invalid=${refused ? "true" : undefined}
         aria-describedby=${refused ? "refused" : undefined} onInput=${(event) => setToken(event.target.value)} ref=${(element) => element && !element.dataset.seen && (element.dataset.seen = "1", element.focus())} /></div>

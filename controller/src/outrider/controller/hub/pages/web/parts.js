@@ -25,7 +25,7 @@ export function Time({ at }) {
 export function Failure({ problem, again }) {
   if (!problem) return null;
   return html`<div class="note bad" role="alert">
-    <span>${problem.message}${problem.code ? html` <span class="quiet">(${problem.code})</span>` : null}</span>
+    <span>${problem.message.split("\n")[0]}${problem.code ? html` <span class="quiet">(${problem.code})</span>` : null}</span>
     ${again && html`<button type="button" class="small" onClick=${again}>Try again</button>`}
   </div>`;
 }

@@ -3,9 +3,15 @@
 import { Store } from "./store.js";
 
 class Route extends Store {
+  /** How often somebody went anywhere: by a link, or back and forward. */
+  visits = 0;
+
   constructor() {
     super();
-    addEventListener("hashchange", () => this.changed());
+    addEventListener("hashchange", () => {
+      this.visits += 1;
+      this.changed();
+    });
   }
 
   /** The parts of the path, and what is asked of it. */

@@ -30,7 +30,6 @@ export function Run({ target, command, about, more = () => ({}), onSent, label, 
   const change = (next) => {
     setArgs(next);
     setRefused(null);
-    key.current = null;
   };
 
   const send = async (event) => {
@@ -43,10 +42,11 @@ export function Run({ target, command, about, more = () => ({}), onSent, label, 
       return;
     }
     setSending(true);
-    key.current ??= crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
     try {
       const body = { target, command, args: plain(args), ...more() };
-      const sent = await post("commands", body, { "Idempotency-Key": key.current });
+      const asked = JSON.stringify(body);
+      if (key.current?.asked !== asked) key.current = { asked, id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
+      const sent = await post("commands", body, { "Idempotency-Key": key.current.id });
       key.current = null;
       setTried(false);
       onSent(sent);

@@ -1,7 +1,7 @@
 // Sends a command to a target: whom it means, what they can do, and how it goes out.
 
 import { html, useEffect, useMemo, useState } from "./html.js";
-import { get, path } from "./api.js";
+import { get, path, Problem } from "./api.js";
 import { fleet } from "./fleet.js";
 import { count } from "./format.js";
 import { Failure, Status, Title } from "./parts.js";
@@ -32,13 +32,13 @@ export function Send() {
 
   const more = () => ({
     ...(options.ifOffline ? { if_offline: options.ifOffline } : {}),
-    ...(options.expires ? { expires: Number(options.expires) } : {}),
-    ...(options.timeout ? { timeout: Number(options.timeout) } : {}),
+    ...(options.expires ? { expires: seconds(options.expires, "May start within") } : {}),
+    ...(options.timeout ? { timeout: seconds(options.timeout, "May run for") } : {}),
     ...(way === "batches" ? { plan: {
       batch: plan.batch,
-      ...(plan.pause ? { pause: Number(plan.pause) } : {}),
+      ...(plan.pause ? { pause: seconds(plan.pause, "Pause") } : {}),
       ...(plan.abort ? { abort_on_failure: plan.abort } : {}),
-      ...(plan.settle ? { settle: Number(plan.settle) } : {}),
+      ...(plan.settle ? { settle: seconds(plan.settle, "Wait for the silent") } : {}),
       ...(plan.cancel ? { cancel_on_abort: true } : {}),
     } } : {}),
   });
@@ -84,6 +84,12 @@ export function Send() {
       <${Preview} meant=${meant} />
     </div>
   </section>`;
+}
+
+function seconds(text, label) {
+  const number = Number(text);
+  if (!text.trim() || !Number.isFinite(number) || number < 0) throw new Problem(0, { detail: `Nothing was sent: “${label}” takes a number of seconds, and “${text}” is none.` });
+  return number;
 }
 
 function Preview({ meant }) {
