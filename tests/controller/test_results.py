@@ -468,7 +468,7 @@ async def test_a_result_is_waited_for_through_a_restart_of_the_broker(
 
 async def test_a_broker_that_is_gone_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench.fleet() as fleet:
-        monkeypatch.setattr("outrider.controller.onlooker.OPENING", 0.0)
+        monkeypatch.setattr("outrider.controller.opening.OPENING", 0.0)
         with pytest.raises(BrokerUnreachable, match="answered no subscription"):
             await last_results(fleet)
 

@@ -1,21 +1,19 @@
 """Hearing what devices tell of their own accord, as it comes, over MQTT."""
 
-import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import msgspec
 from msgspec import Raw, UnsetType
 from msgspec.structs import replace
 
 from outrider.device import Address, Connection, Message, Subscription
-from outrider.schema import ANY, BrokerUnreachable, Encoding, Event, InvalidMessage, Kind, Topics, encode
+from outrider.schema import ANY, Encoding, Event, InvalidMessage, Kind, Topics, encode
 from outrider.schema.codec import EVENT
 
-OPENING: Final = 15.0
-"""Seconds for the broker to confirm the subscriptions."""
+from .opening import opened
 
 
 class Listener:
@@ -53,20 +51,7 @@ class Listener:
         :raises BrokerUnreachable: no connection, or no answer to the subscriptions.
         :raises SubscribeRefused: the broker does not let this client read events.
         """
-        await self._connection.__aenter__()
-        try:
-            await self._connection.wait_connected(retry=False)
-            async with asyncio.timeout(OPENING):
-                await self._connection.subscribe(*map(Subscription, self._filters))
-        except TimeoutError:
-            self._connection.abort()
-            raise BrokerUnreachable(
-                f"The broker at {self._connection.address.place} accepted the connection and then answered no "
-                f"subscription to events within {OPENING:g} s: look at its log, or try again"
-            ) from None
-        except BaseException:
-            await self._connection.__aexit__(None, None, None)
-            raise
+        await opened(self._connection, lambda: self._connection.subscribe(*map(Subscription, self._filters)))
         return self
 
     async def __aexit__(

@@ -1,6 +1,5 @@
 """The Python API: a fleet of devices on one broker, seen and commanded by one requester."""
 
-import asyncio
 import math
 import random
 import secrets
@@ -31,7 +30,6 @@ from outrider.device.calls import arguments as arguments_of
 from outrider.schema import (
     ANY,
     About,
-    BrokerUnreachable,
     Kind,
     LocalError,
     NoAnswer,
@@ -47,6 +45,7 @@ from .course import AnyOf, AtOnce, Course, Patience, is_there
 from .descriptions import ABOUT_WAIT, Descriptions
 from .dispatch import Dispatch, Outcome, expires_in
 from .durable import Durable, DurableOutbox, Place, Record
+from .opening import opened
 from .plan import Plan, Share
 from .resume import resumed
 from .rollout import Rollout
@@ -58,9 +57,6 @@ T = TypeVar("T")
 
 IfOffline = Literal["queue", "fail"]
 """What becomes of a command for a device that is away."""
-
-OPENING = 15.0
-"""Seconds for the broker to confirm the subscriptions and send the states that stand on it."""
 
 
 class Fleet:
@@ -126,22 +122,10 @@ class Fleet:
         """
         if self._outbox_path is not None:
             self._outbox = DurableOutbox(self._outbox_path)
-        await self._connection.__aenter__()
         try:
-            await self._connection.wait_connected(retry=False)
-            async with asyncio.timeout(OPENING):
-                await self._invoker.open()
-                await self._connection.subscribe(Subscription(self.topics.state(ANY)))
-                await self._connection.roundtrip()
-        except TimeoutError:
-            self._connection.abort()
-            self._close_outbox()
-            raise BrokerUnreachable(
-                f"The broker at {self._connection.address.place} accepted the connection and then answered no "
-                f"subscription within {OPENING:g} s: look at its log, or try again"
-            ) from None
+            await opened(self._connection, self._subscribe)
         except BaseException:
-            await self.__aexit__(None, None, None)
+            self._close_outbox()
             raise
         return self
 
@@ -152,6 +136,11 @@ class Fleet:
             await self._connection.__aexit__(kind, error, traceback)
         finally:
             self._close_outbox()
+
+    async def _subscribe(self) -> None:
+        await self._invoker.open()
+        await self._connection.subscribe(Subscription(self.topics.state(ANY)))
+        await self._connection.roundtrip()
 
     def devices(self, target: str | Target | None = None) -> list[State]:
         """The states of the devices a target stands for, in order of their ids; without a target of all ever seen.

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from outrider.device import Address, Connection, Message, Subscription
 from outrider.schema import (
     ANY,
-    BrokerUnreachable,
     Decoder,
     Encoding,
     InvalidMessage,
@@ -26,8 +25,7 @@ from outrider.schema import (
     encode,
 )
 
-OPENING: Final = 15.0
-"""Seconds for the broker to confirm the subscriptions and send the results that stand on it."""
+from .opening import opened
 
 CATCHING_UP: Final = 5.0
 """Seconds for the broker to pass on what devices said before."""
@@ -62,27 +60,17 @@ class Onlooker:
         :raises BrokerUnreachable: no connection, or no answer to the subscriptions.
         :raises SubscribeRefused: the broker does not let this client read the answers.
         """
-        await self._connection.__aenter__()
-        try:
-            await self._connection.wait_connected(retry=False)
-            async with asyncio.timeout(OPENING):
-                await self._connection.subscribe(*self._subscriptions())
-                await self._connection.roundtrip()
-        except TimeoutError:
-            self._connection.abort()
-            raise BrokerUnreachable(
-                f"The broker at {self._connection.address.place} accepted the connection and then answered no "
-                f"subscription to results within {OPENING:g} s: look at its log, or try again"
-            ) from None
-        except BaseException:
-            await self._connection.__aexit__(None, None, None)
-            raise
+        await opened(self._connection, self._subscribe)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._connection.__aexit__(kind, error, traceback)
+
+    async def _subscribe(self) -> None:
+        await self._connection.subscribe(*self._subscriptions())
+        await self._connection.roundtrip()
 
     async def catch_up(self) -> None:
         """Return when what devices said until now has been heard, or the broker does not answer."""

@@ -1,6 +1,5 @@
 """Hearing what is said between all requesters and all devices: commands, progress and results."""
 
-import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -14,7 +13,6 @@ from msgspec.structs import replace
 from outrider.device import Address, Connection, Message, Subscription
 from outrider.schema import (
     ANY,
-    BrokerUnreachable,
     Command,
     Decoder,
     Encoding,
@@ -28,8 +26,7 @@ from outrider.schema import (
     encode,
 )
 
-OPENING: Final = 15.0
-"""Seconds for the broker to confirm the subscriptions and send the results that stand on it."""
+from .opening import opened
 
 VALUE_SIZE: Final = 16_384
 """Bytes of a result's value that are passed on; a larger one is left out."""
@@ -89,28 +86,21 @@ class Witness:
 
         :raises BrokerUnreachable: no connection, or no answer to the subscriptions.
         """
-        await self._connection.__aenter__()
-        try:
-            await self._connection.wait_connected(retry=False)
-            async with asyncio.timeout(OPENING):
-                for what, filters in self._filters().items():
-                    await self._subscribe(what, filters)
-                await self._connection.roundtrip()
-        except TimeoutError:
-            self._connection.abort()
-            raise BrokerUnreachable(
-                f"The broker at {self._connection.address.place} accepted the connection and then answered no "
-                f"subscription within {OPENING:g} s: look at its log, or try again"
-            ) from None
-        except BaseException:
-            await self._connection.__aexit__(None, None, None)
-            raise
+        await opened(self._connection, self._subscribe)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._connection.__aexit__(kind, error, traceback)
+
+    async def _subscribe(self) -> None:
+        for what, filters in self._filters().items():
+            try:
+                await self._connection.subscribe(*map(Subscription, filters))
+            except SubscribeRefused:
+                self.deaf.append(what)
+        await self._connection.roundtrip()
 
     def _filters(self) -> dict[str, Sequence[str]]:
         topics = self._topics
@@ -120,12 +110,6 @@ class Witness:
             "progress": (topics.progress(ANY, ANY),),
             "results": (f"{topics.result(ANY)}/#",),  # the topic without a requester is in it
         }
-
-    async def _subscribe(self, what: str, filters: Sequence[str]) -> None:
-        try:
-            await self._connection.subscribe(*map(Subscription, filters))
-        except SubscribeRefused:
-            self.deaf.append(what)
 
     def _receive(self, batch: Sequence[Message]) -> None:
         for message in batch:
