@@ -219,7 +219,7 @@ async def test_records_are_exported_while_the_hub_runs(hub: RunningHub) -> None:
     assert id in table.output
 
 
-async def test_slow_and_long_headers_and_floods_are_bounded(hub: RunningHub) -> None:
+async def test_slow_and_long_headers_are_bounded(hub: RunningHub) -> None:
     await hub.start()
     port = int(hub.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:

@@ -23,6 +23,9 @@ HEADERS_WITHIN: Final = 10.0
 HEADERS_LIMIT: Final = 64 * 1024
 """Bytes that a request's line and headers may have."""
 
+READ_WITHIN: Final = 30.0
+"""Seconds in which a client must take a part of an answer that waits for it."""
+
 IDLE: Final = 60
 """Seconds for which a connection may stand without a request."""
 
@@ -65,6 +68,7 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here asks where a client is
             timeout_keep_alive=IDLE,
             timeout_graceful_shutdown=END_WITHIN,
         )
@@ -108,10 +112,11 @@ class _Embedded(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """A connection whose headers must come soon and be short."""
+    """A connection whose headers must come soon and be short, and whose answers must be taken."""
 
     _timer: asyncio.TimerHandle | None = None
     _begun = 0
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -122,7 +127,17 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_came()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        # Closed is not enough: that would wait for the client to take what is left.
+        self._reading = self.loop.call_later(READ_WITHIN, self.transport.abort)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if self._timer is None and self._idle():
@@ -136,6 +151,11 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._headers_came()
         super().on_headers_complete()
+
+    def _taken(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     def _idle(self) -> bool:
         """Whether no request is being answered."""

@@ -10,7 +10,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Receive, Scope, Send
 from msgspec import json
 
 from outrider.schema import InvalidMessage
@@ -23,9 +23,6 @@ BODY_LIMIT: Final = MAX_SIZE
 
 BODY_WITHIN: Final = 20.0
 """Seconds in which a body must have come."""
-
-READ_WITHIN: Final = 30.0
-"""Seconds in which a client must take a part of an answer."""
 
 MOST_REQUESTS: Final = 1000
 """Requests at a time, beyond which clients are told to come again."""
@@ -62,7 +59,7 @@ class Gate:
             return
         self._requests += 1
         try:
-            await self._app(scope, _Replay(body, receive), _Timed(send))
+            await self._app(scope, _Replay(body, receive), send)
         finally:
             self._requests -= 1
 
@@ -101,17 +98,6 @@ class _Replay:
             body, self._body = self._body, None
             return HTTPRequestEvent(type="http.request", body=body, more_body=False)
         return cast("HTTPReceiveMessage", await self._receive())
-
-
-class _Timed:
-    """Sends, and gives up a client that does not take what is sent."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-
-    async def __call__(self, message: Message) -> None:
-        async with asyncio.timeout(READ_WITHIN):
-            await self._send(message)
 
 
 async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
