@@ -195,7 +195,8 @@ class Commands(Controller):
         """Tell the devices to end it, and address no others: a rollout is aborted. What has ended stays as it is."""
         hub: Parts = state.hub
         found = await find(hub, request.user, id)
-        if found.requester != hub.fleet.requester or found.behalf != request.user.name:
+        theirs = found.behalf == request.user.name or request.user.may(Scope.ADMIN)
+        if found.requester != hub.fleet.requester or not theirs:
             raise not_found(f"the command {id} is not yours to cancel")
         submission = hub.submissions.cancel(id)
         return status_of(found if submission is None else Found.live(hub, submission))

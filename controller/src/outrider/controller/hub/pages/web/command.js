@@ -33,7 +33,6 @@ export function Command({ id }) {
     return html`<section><${Title}>Command <span class="quiet code">${id}</span><//>
       ${following.problem ? html`<${Failure} problem=${following.problem} again=${() => following.look(true)} />` : html`<${Empty}>Asking the hub…<//>`}</section>`;
   }
-  const ours = info.requester === session.hub; // only who sent a command can cancel it
   const total = info.count ?? following.outcomes.size;
   const settled = [...following.outcomes.values()].filter(({ status }) => !isOpen(status)).length;
   const sum = statuses.map((status) => `${counts[status]} ${status.replace("_", " ")}`).join(", ");
@@ -49,7 +48,7 @@ export function Command({ id }) {
   return html`<section class="fill">
     <p class="crumbs">${info.rollout ? html`<a href=${to(["rollouts"])}>Rollouts</a>` : html`<a href=${to(["audit"])}>Audit log</a>`}</p>
     <div class="head"><${Title}>${info.command} <span class="quiet">to ${info.target}</span><//>
-      ${!info.ended && ours && session.may("send") && html`<${Twice} ask=${info.rollout ? "Abort, and cancel what runs?" : "Cancel it where it runs?"}
+      ${!info.ended && session.mayCancel(info) && html`<${Twice} ask=${info.rollout ? "Abort, and cancel what runs?" : "Cancel it where it runs?"}
         onConfirm=${() => following.cancel().catch(setProblem)}>${info.rollout ? "Abort the rollout" : "Cancel"}<//>`}</div>
     <p class="quiet">${argsOf(info.args)}</p>
     <p class="quiet">by ${info.behalf || info.requester || "hand"}, sent at ${time(info.issued)}, <span class="code">${id}</span></p>

@@ -55,7 +55,7 @@ export function Jobs({ target }) {
   return html`<ul class="jobs">${jobs.map(({ device, job }) => html`<li key=${`${device} ${job.id}`}>
     <div class="line"><${Status} word=${job.started ? "running" : "waiting"} /> <a href=${to(["commands", job.id])}>${job.command}</a>
       <span class="quiet">by ${job.behalf || job.requester || "hand"}, <${Time} at=${job.started ?? job.received} /></span>
-      ${session.may("send") && job.requester === session.hub && html`<button type="button" class="small" onClick=${() => remove(path("commands", job.id)).catch(setProblem)}>Cancel</button>`}</div>
+      ${session.mayCancel(job) && html`<button type="button" class="small" onClick=${() => remove(path("commands", job.id)).catch(setProblem)}>Cancel</button>`}</div>
     ${job.fraction !== null && job.fraction !== undefined && html`<${Progress} fraction=${job.fraction} text=${job.text} label=${`Progress of ${job.command}`} />`}
   </li>`)}</ul>`;
 }

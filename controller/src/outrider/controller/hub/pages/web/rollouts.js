@@ -29,7 +29,7 @@ export function Rollouts() {
     ${!list.items.length && !list.problem && html`<${Empty}>${list.loading ? "Asking the hub…" : "No rollout yet. Send a command “as a rollout, in batches”."}<//>`}
     ${list.items.map((each) => html`<article class="card" key=${each.id} aria-labelledby=${`rollout-${each.id}`}>
       <div class="head"><h2 id=${`rollout-${each.id}`}><a href=${to(["commands", each.id])}>${each.command} <span class="quiet">to ${each.target}</span></a></h2>
-        ${!each.ended && session.may("send") && html`<${Twice} ask="Abort, and cancel what runs?" onConfirm=${() => remove(path("commands", each.id)).then(list.again, setProblem)}>Abort<//>`}</div>
+        ${!each.ended && session.mayCancel(each) && html`<${Twice} ask="Abort, and cancel what runs?" onConfirm=${() => remove(path("commands", each.id)).then(list.again, setProblem)}>Abort<//>`}</div>
       <p class="quiet">${each.behalf ? `by ${each.behalf}, ` : ""}<${Time} at=${each.issued} />, ${count(each.count, "device")}</p>
       ${each.rollout && html`<${Stages} rollout=${each.rollout} count=${each.count} ended=${each.ended} />`}
     </article>`)}
