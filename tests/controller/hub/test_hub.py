@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from outrider.controller.hub.tokens import Scope
 from tests.brokers import BrokerUnderTest
+from tests.controller.hub.postgresql import Server
 from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.controller.hub.test_api import post, problem
 from tests.processes import Processes, script
@@ -219,6 +220,39 @@ async def test_records_are_exported_while_the_hub_runs(hub: RunningHub) -> None:
     table = hub.processes(script("outrider"), "hub", "export", "--format", "csv", env=hub.environment)
     assert await table.wait(30) == 0
     assert id in table.output
+
+
+async def test_hub_on_postgresql_records_answers_and_goes_on_after_a_kill(
+    hub: RunningHub, postgresql: Server, unique: str
+) -> None:
+    url = postgresql.create()
+    hub.options = ("--db", url)
+    added = hub.processes(script("outrider"), "hub", "token", "add", "ci", "--scope", "send", "--db", url)
+    assert await added.wait(30) == 0, str(added)
+    token = added.output.strip()
+    await hub.start()
+    assert token not in str(hub.process)
+    await hub.start_device("lamp-1", token=token)
+    async with hub.client(token) as client:
+        body = {"target": "lamp-1", "command": "tell", "args": [unique, "k"], "wait": 10}
+        answer = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "key"})
+        id = answer.json()["id"]
+        assert (answer.status_code, answer.json()["counts"]) == (200, {"done": 1})
+        await found(client, "/api/v1/results", id=id)
+        (summary,) = await found(client, "/api/v1/events/summary", name=unique)
+        assert (summary["key"], summary["count"]) == ("k", 1)
+    await hub.kill()
+    await hub.start()
+    async with hub.client(token) as client:
+        answer = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "key"})
+        assert (answer.json()["id"], answer.json()["counts"]) == (id, {"done": 1})
+        assert [each["behalf"] for each in await found(client, "/api/v1/commands", id=id)] == ["ci"]
+    environment = {**hub.environment, "OUTRIDER_DB": url}
+    export = hub.processes(script("outrider"), "hub", "export", "--kind", "event", env=environment)
+    assert await export.wait(30) == 0, str(export)
+    assert [json.loads(line)["name"] for line in export.output.splitlines()] == [unique]
+    assert await hub.stop() == 0
+    postgresql.drop(url)
 
 
 async def test_slow_and_long_headers_are_bounded(hub: RunningHub) -> None:
