@@ -1,6 +1,7 @@
 """The hub as a process: who may use it, that what it accepted outlives it, and that it ends cleanly."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -253,6 +254,25 @@ async def test_hub_on_postgresql_records_answers_and_goes_on_after_a_kill(
     assert [json.loads(line)["name"] for line in export.output.splitlines()] == [unique]
     assert await hub.stop() == 0
     postgresql.drop(url)
+
+
+async def test_flood_of_connections_leaves_files_to_the_database(hub: RunningHub) -> None:
+    hub.files = 350
+    await hub.start()
+    await hub.start_device("lamp-1")
+    address = ("127.0.0.1", int(hub.url.rpartition(":")[2]))
+    async with hub.client() as client:
+        assert (await client.get("/health")).status_code == 200  # its connection stands from here on
+        with contextlib.ExitStack() as flood:
+            for _ in range(600):
+                flood.enter_context(socket.create_connection(address, timeout=10))
+            body = (await post(client, "lamp-1", "dim", args=[3], wait=10)).json()
+            assert body["counts"] == {"done": 1}
+            await found(client, "/api/v1/results", id=body["id"])
+        await polled(client, "/ready", lambda answer: answer.status_code == 200)
+    assert await hub.stop() == 0
+    assert hub.process is not None
+    assert "Traceback" not in hub.process.errors
 
 
 async def test_slow_and_long_headers_are_bounded(hub: RunningHub) -> None:
