@@ -69,9 +69,7 @@ def last_results(url: str, target: str | None, *, everyone: bool) -> list[Standi
     with open_hub(url) as hub:
         me = hub.me()
         if everyone and not {"audit", "admin"} & set(me.scopes):
-            raise NotAllowed(
-                f"the token {me.name} has not the scope audit: see your own without --everyone"
-            )
+            raise NotAllowed(f"the token {me.name} has not the scope audit: see your own without --everyone")
         devices = None if target is None else hub.devices(target)
         found = hub.results() if everyone else hub.results(requester=me.hub, behalf=me.name)
         wanted = (each for each in found if devices is None or each.device in devices)
