@@ -76,6 +76,8 @@ class RunningHub:
     url: str = ""
     options: tuple[str, ...] = ()
     http: str = "127.0.0.1:0"
+    files: int | None = None
+    """How many it may have open."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -87,7 +89,10 @@ class RunningHub:
         }
 
     async def start(self) -> None:
-        command = (script("outrider"), "hub", "--http", self.http, "--as", self.name, *self.options)
+        command: tuple[str | Path, ...] = (script("outrider"), "hub", "--http", self.http, "--as", self.name)
+        command = (*command, *self.options)
+        if self.files is not None:
+            command = ("sh", "-c", f'ulimit -n {self.files}; exec "$@"', "sh", *command)
         self.process = self.processes(*command, env=self.environment, cwd=self.folder)
         match = await self.process.wait_for(r"The hub is at (http://\S+)", 30)
         self.url = match[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from outrider.controller.hub.tokens import Scope
 from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub, ended, found
 from tests.controller.hub.test_api import post
@@ -74,3 +75,41 @@ async def test_events_are_followed_over_mqtt_without_a_hub(hub: RunningHub) -> N
 async def test_hub_that_is_not_there_is_exit_code_3(hub: RunningHub) -> None:
     gone = await outrider(hub, "results", "--hub", "http://127.0.0.1:9", code=3)
     assert "no hub answers" in gone.errors
+
+
+async def test_each_token_is_told_of_its_own(
+    broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes
+) -> None:
+    if broker.kind != "mosquitto":
+        pytest.skip("one broker is enough for HTTP")
+    hub = RunningHub(broker, prefix, tmp_path, spawn)
+    alice, bob = (hub.token(name, Scope.READ, Scope.SEND) for name in ("alice", "bob"))
+    auditor = hub.token("auditor", Scope.READ, Scope.AUDIT)
+    await hub.start()
+    await hub.start_device("lamp-1", token=alice)
+    async with hub.client(alice) as client:
+        done = (await post(client, "lamp-1", "dim", args=[5], wait=10)).json()["id"]
+        running = (await post(client, "lamp-1", "hold", args=[str(tmp_path / "go")])).json()["id"]
+        await found(client, "/api/v1/results", id=done)
+
+    async def asked(token: str, *words: str, code: int = 0) -> Spawned:
+        environment = {**hub.environment, "OUTRIDER_HUB": hub.url, "OUTRIDER_HUB_TOKEN": token}
+        process = hub.processes(script("outrider"), *words, env=environment)
+        assert await process.wait(30) == code, str(process)
+        return process
+
+    for token, words, told in (
+        (alice, ("results",), [done]),
+        (bob, ("results",), []),
+        (auditor, ("results", "--everyone"), [done]),
+        (alice, ("jobs",), [running]),
+        (bob, ("jobs",), []),
+        (auditor, ("jobs",), [running]),
+    ):
+        lines = (await asked(token, *words, "--ndjson")).output.splitlines()
+        assert [json.loads(line)["id"] for line in lines] == told, words
+    assert "done  5" in (await asked(alice, "results", done)).output
+    assert "has not the scope audit" in (await asked(bob, "results", "--everyone", code=2)).errors
+    assert f"no command {done} is known" in (await asked(bob, "results", done, code=2)).errors
+    assert "OUTRIDER_HUB_TOKEN" in (await asked("", "results", code=2)).errors
+    assert "OUTRIDER_HUB_TOKEN" in (await asked("outrider_wrong", "jobs", code=2)).errors

@@ -1,6 +1,7 @@
 """The hub as a process: who may use it, that what it accepted outlives it, and that it ends cleanly."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest_asyncio
 
 from outrider.controller.hub.tokens import Scope
 from tests.brokers import ONE, BrokerUnderTest
+from tests.controller.hub.postgresql import Server
 from tests.controller.hub.running import RunningHub, ended, found, polled, sse
 from tests.controller.hub.test_api import post, problem
 from tests.processes import Processes, script
@@ -64,6 +66,7 @@ async def test_old_outcome_is_found_after_a_restart(hub: RunningHub) -> None:
 async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path: Path) -> None:
     alice, bob = (hub.token(name, Scope.READ, Scope.SEND) for name in ("alice", "bob"))
     auditor, reader = hub.token("auditor", Scope.READ, Scope.AUDIT), hub.token("reader", Scope.READ)
+    admin = hub.token("admin", Scope.ADMIN)
     await hub.start()
     await hub.start_device("lamp-1", token=reader)
     async with hub.client() as nobody, hub.client("outrider_wrong") as wrong:
@@ -90,7 +93,8 @@ async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path:
         # bob may send the device's own `cancel`, which is for his own jobs only
         body = (await post(b, "lamp-1", "cancel", args=[id], wait=10)).json()
         assert body["outcomes"][0]["value"] is False
-        await a.delete(f"/api/v1/commands/{id}")
+        async with hub.client(admin) as e:
+            assert (await e.delete(f"/api/v1/commands/{id}")).status_code == 202
         assert (await ended(a, id))["counts"] == {"cancelled": 1}
         await found(a, "/api/v1/results", id=id)
         for path in ("results", "commands"):
@@ -217,6 +221,58 @@ async def test_records_are_exported_while_the_hub_runs(hub: RunningHub) -> None:
     table = hub.processes(script("outrider"), "hub", "export", "--format", "csv", env=hub.environment)
     assert await table.wait(30) == 0
     assert id in table.output
+
+
+async def test_hub_on_postgresql_records_answers_and_goes_on_after_a_kill(
+    hub: RunningHub, postgresql: Server, unique: str
+) -> None:
+    url = postgresql.create()
+    hub.options = ("--db", url)
+    added = hub.processes(script("outrider"), "hub", "token", "add", "ci", "--scope", "send", "--db", url)
+    assert await added.wait(30) == 0, str(added)
+    token = added.output.strip()
+    await hub.start()
+    assert token not in str(hub.process)
+    await hub.start_device("lamp-1", token=token)
+    async with hub.client(token) as client:
+        body = {"target": "lamp-1", "command": "tell", "args": [unique, "k"], "wait": 10}
+        answer = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "key"})
+        id = answer.json()["id"]
+        assert (answer.status_code, answer.json()["counts"]) == (200, {"done": 1})
+        await found(client, "/api/v1/results", id=id)
+        (summary,) = await found(client, "/api/v1/events/summary", name=unique)
+        assert (summary["key"], summary["count"]) == ("k", 1)
+    await hub.kill()
+    await hub.start()
+    async with hub.client(token) as client:
+        answer = await client.post("/api/v1/commands", json=body, headers={"Idempotency-Key": "key"})
+        assert (answer.json()["id"], answer.json()["counts"]) == (id, {"done": 1})
+        assert [each["behalf"] for each in await found(client, "/api/v1/commands", id=id)] == ["ci"]
+    environment = {**hub.environment, "OUTRIDER_DB": url}
+    export = hub.processes(script("outrider"), "hub", "export", "--kind", "event", env=environment)
+    assert await export.wait(30) == 0, str(export)
+    assert [json.loads(line)["name"] for line in export.output.splitlines()] == [unique]
+    assert await hub.stop() == 0
+    postgresql.drop(url)
+
+
+async def test_flood_of_connections_leaves_files_to_the_database(hub: RunningHub) -> None:
+    hub.files = 350
+    await hub.start()
+    await hub.start_device("lamp-1")
+    address = ("127.0.0.1", int(hub.url.rpartition(":")[2]))
+    async with hub.client() as client:
+        assert (await client.get("/health")).status_code == 200  # its connection stands from here on
+        with contextlib.ExitStack() as flood:
+            for _ in range(600):
+                flood.enter_context(socket.create_connection(address, timeout=10))
+            body = (await post(client, "lamp-1", "dim", args=[3], wait=10)).json()
+            assert body["counts"] == {"done": 1}
+            await found(client, "/api/v1/results", id=body["id"])
+        await polled(client, "/ready", lambda answer: answer.status_code == 200)
+    assert await hub.stop() == 0
+    assert hub.process is not None
+    assert "Traceback" not in hub.process.errors
 
 
 async def test_slow_and_long_headers_are_bounded(hub: RunningHub) -> None:

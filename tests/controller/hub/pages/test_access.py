@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from outrider.controller.hub.hub import Hub
+from outrider.controller.hub.submissions import Order
 from outrider.controller.hub.tokens import Scope, make_token
 from tests.controller.hub.pages.conftest import Stage, settings
 from tests.controller.hub.pages.test_records import tell
@@ -13,6 +14,11 @@ from tests.controller.hub.pages.test_records import tell
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 VIEWS = ("devices", "devices/lamp-1", "devices/hostile", "send?target=all&command=dim", "rollouts", "events", "audit")
+
+SHARED = {
+    "auditor": [Scope.READ, Scope.SEND, Scope.AUDIT],
+    "admin": [Scope.ADMIN],
+}
 
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
@@ -67,6 +73,26 @@ async def test_hub_with_tokens_asks_for_one_and_shows_what_it_allows(page: Page,
         await page.get_by_role("button", name="Sign out").click()
         await expect(page.get_by_label("Token")).to_be_visible()
         assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_admin_is_offered_everything_and_others_only_to_cancel_their_own(
+    page: Page, stage: Stage, tmp_path: Path
+) -> None:
+    async with Hub(settings(stage.broker, tmp_path, requester="shared")) as hub:
+        tokens = {name: make_token(hub.parts.store, name, scopes) for name, scopes in SHARED.items()}
+        order = Order(behalf="alice", target="lamp-2", command="calibrate", args=[str(tmp_path), 4])
+        sent = await hub.parts.submissions.submit(order)
+        for name, offered in (("auditor", False), ("admin", True)):
+            await page.goto(f"{hub.url}/#/commands/{sent.id}")
+            await page.get_by_label("Token").fill(tokens[name])
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_text("by alice")).to_be_visible()
+            await expect(page.get_by_role("button", name="Cancel")).to_be_visible(visible=offered)
+            if not offered:
+                await page.get_by_role("button", name="Sign out").click()
+        await page.get_by_role("button", name="Cancel").click()
+        await page.get_by_role("button", name="Yes").click()
+        await expect(page.get_by_role("status").filter(has_text="1 of 1")).to_be_visible()
 
 
 @pytest.mark.parametrize("view", VIEWS)

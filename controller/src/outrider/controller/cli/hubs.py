@@ -40,6 +40,10 @@ class ClientNotInstalled(LocalError):
     """The library that asks a hub is missing."""
 
 
+class NotAllowed(LocalError):
+    """The hub would show less than what is asked for."""
+
+
 def hub_named(option: str | None) -> str | None:
     """The URL of the hub that is to be asked; None where none is configured."""
     return load(hub=option).hub
@@ -58,9 +62,14 @@ def open_hub(url: str) -> "HubClient":
 
 
 def last_results(url: str, target: str | None, *, everyone: bool) -> list[Standing]:
-    """The last results that a hub has recorded, newest first: one's own, or everybody's."""
+    """The last results that a hub has recorded, newest first: one's own, or everybody's.
+
+    :raises NotAllowed: everybody's are not this client's to see.
+    """
     with open_hub(url) as hub:
         me = hub.me()
+        if everyone and not {"audit", "admin"} & set(me.scopes):
+            raise NotAllowed(f"the token {me.name} has not the scope audit: see your own without --everyone")
         devices = None if target is None else hub.devices(target)
         found = hub.results() if everyone else hub.results(requester=me.hub, behalf=me.name)
         wanted = (each for each in found if devices is None or each.device in devices)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import Generator
 from ipaddress import ip_address
@@ -15,7 +16,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from outrider.schema import LocalError
 
 MOST_CONNECTIONS: Final = 2000
-"""Connections at a time; one more is told to come again and closed."""
+"""Connections at a time, as far as this process may have open files; one more is told to come again and closed."""
+
+SPARE: Final = 256
+"""Files that are left to all else: the databases, the broker, and connections that are about to be refused."""
+
+TOGETHER: Final = 128
+"""Connections that are taken before any of them is looked at."""
 
 HEADERS_WITHIN: Final = 10.0
 """Seconds in which a client that has connected, or begun a request, must have sent the request's headers."""
@@ -59,6 +66,7 @@ class Server:
         self.host = host
         self._socket = bound
         self.port: int = bound.getsockname()[1]
+        _allow_files()
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -69,6 +77,7 @@ class Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nothing here asks where a client is
+            backlog=TOGETHER,
             timeout_keep_alive=IDLE,
             timeout_graceful_shutdown=END_WITHIN,
         )
@@ -120,7 +129,7 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > _most_connections():
             self._say_and_close(503, _FULL)
         else:
             self._expect_headers()
@@ -178,6 +187,20 @@ class _Protocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {status} \r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n".encode() + body)
         self.transport.close()
+
+
+def _allow_files() -> None:
+    """Let this process have the files that all connections need, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = MOST_CONNECTIONS + SPARE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(MOST_CONNECTIONS, soft - SPARE))
 
 
 def is_loopback(bound: socket.socket) -> bool:

@@ -27,7 +27,12 @@ class Session extends Store {
 
   /** Whether one may do something, as far as is known: the hub judges it. */
   may(scope) {
-    return this.scopes === null || this.scopes.includes(scope);
+    return this.scopes === null || this.scopes.includes(scope) || this.scopes.includes("admin");
+  }
+
+  /** Whether one may cancel what the hub sent, to a requester, on somebody's behalf. */
+  mayCancel({ requester, behalf }) {
+    return requester === this.hub && this.may("send") && (behalf === this.name || this.may("admin"));
   }
 
   /** Whether one may cancel a command of this requester on this one's behalf: one's own, or as an admin any of the hub's. */
