@@ -74,3 +74,8 @@ async def test_events_are_followed_over_mqtt_without_a_hub(hub: RunningHub) -> N
 async def test_hub_that_is_not_there_is_exit_code_3(hub: RunningHub) -> None:
     gone = await outrider(hub, "results", "--hub", "http://127.0.0.1:9", code=3)
     assert "no hub answers" in gone.errors
+    for url in ("localhost:8420", "ftp://localhost", "http://"):
+        wrong = await outrider(hub, "results", "--hub", url, code=3)
+        assert f"'{url}' is no address of a hub: write http://HOST:PORT" in wrong.errors
+    astray = await outrider(hub, "results", "--hub", f"{hub.url}/devices", code=3)
+    assert "but not there: write http://HOST:PORT alone" in astray.errors

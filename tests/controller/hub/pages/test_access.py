@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -67,6 +68,30 @@ async def test_hub_with_tokens_asks_for_one_and_shows_what_it_allows(page: Page,
         await page.get_by_role("button", name="Sign out").click()
         await expect(page.get_by_label("Token")).to_be_visible()
         assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_admin_is_offered_everything_and_an_auditor_no_end_of_what_others_do(
+    page: Page, stage: Stage, tmp_path: Path
+) -> None:
+    async with Hub(settings(stage.broker, tmp_path, requester="guarded")) as hub:
+        admin = make_token(hub.parts.store, "root", [Scope.ADMIN])
+        auditor = make_token(hub.parts.store, "auditor", [Scope.SEND, Scope.AUDIT])
+        await page.goto(f"{hub.url}/#/devices/lamp-1")
+        await page.get_by_label("Token").fill(admin)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="Terminate")).to_be_visible()
+        async with httpx.AsyncClient(base_url=hub.url, headers={"Authorization": f"Bearer {admin}"}) as client:
+            body = {"target": "lamp-1", "command": "calibrate", "args": [str(tmp_path)]}
+            id = (await client.post("/api/v1/commands", json=body)).json()["id"]
+            await page.goto(f"{hub.url}/#/commands/{id}")
+            await expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_visible()
+            await page.get_by_role("button", name="Sign out").click()
+            await page.get_by_label("Token").fill(auditor)
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_text("by root")).to_be_visible()
+            await expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_hidden()
+            await client.delete(f"/api/v1/commands/{id}")
+            await expect(page.get_by_role("status").filter(has_text="1 of 1")).to_contain_text("1 cancelled")
 
 
 @pytest.mark.parametrize("view", VIEWS)

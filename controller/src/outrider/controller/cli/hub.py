@@ -287,7 +287,6 @@ def add_token(
             "--scope",
             help="read: look; send: look and command; audit: see what others do, too; admin: all, and cancel what "
             "others do. May be repeated.",
-           
         ),
     ],
     expires: Annotated[

@@ -42,7 +42,8 @@ class Authentication(AbstractAuthenticationMiddleware):
         if connection.app.state.loopback and not await tokens.exist():
             return AuthenticationResult(user=LOCAL, auth=None)
         raise _unauthenticated(
-            "this hub asks for a token, as Authorization: Bearer …; `outrider hub token add NAME --scope send` makes one"
+            "this hub asks for a token, as Authorization: Bearer …; "
+            "`outrider hub token add NAME --scope send` makes one"
         )
 
 
