@@ -1,6 +1,7 @@
 """The HTTP API of a real hub: each route's good case and its errors."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,27 @@ async def test_live_stream_tells_of_commands_and_results(hub: RunningHub) -> Non
 
 
 # The hub itself
+
+
+@pytest.mark.parametrize(
+    ("route", "path"),
+    [
+        ("/commands", "/commands"),
+        ("/commands/ID", "/commands/{id}"),
+        ("/results", "/results"),
+        ("/events", "/events"),
+        ("/events/summary", "/events/summary"),
+        ("/events/series", "/events/series"),
+    ],
+)
+async def test_parameters_of_the_page_are_those_of_the_api(client: httpx.AsyncClient, route: str, path: str) -> None:
+    """Those that all lists have, `cursor` and `limit`, are told beside the table."""
+    lines = (Path(__file__).parents[3] / "docs/http-api.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith(f"| `{route}` | `"))
+    told = set(re.findall(r"`([a-z]+)[`=]", row))
+    paths = (await client.get("/api/v1/openapi.json")).json()["paths"]
+    known = {each["name"] for each in paths[f"/api/v1{path}"]["get"]["parameters"] if each["in"] == "query"}
+    assert told == known - {"cursor", "limit"}
 
 
 async def test_health_readiness_and_who_one_is(client: httpx.AsyncClient) -> None:

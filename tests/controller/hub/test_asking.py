@@ -75,13 +75,16 @@ async def test_events_are_followed_over_mqtt_without_a_hub(hub: RunningHub) -> N
 async def test_hub_that_is_not_there_is_exit_code_3(hub: RunningHub) -> None:
     gone = await outrider(hub, "results", "--hub", "http://127.0.0.1:9", code=3)
     assert "no hub answers" in gone.errors
+    for url in ("localhost:8420", "ftp://localhost", "http://"):
+        wrong = await outrider(hub, "results", "--hub", url, code=3)
+        assert f"'{url}' is no address of a hub: write http://HOST:PORT" in wrong.errors
+    astray = await outrider(hub, "results", "--hub", f"{hub.url}/devices", code=3)
+    assert "but not there: write http://HOST:PORT alone" in astray.errors
 
 
 async def test_each_token_is_told_of_its_own(
     broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes
 ) -> None:
-    if broker.kind != "mosquitto":
-        pytest.skip("one broker is enough for HTTP")
     hub = RunningHub(broker, prefix, tmp_path, spawn)
     alice, bob = (hub.token(name, Scope.READ, Scope.SEND) for name in ("alice", "bob"))
     auditor = hub.token("auditor", Scope.READ, Scope.AUDIT)

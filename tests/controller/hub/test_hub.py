@@ -109,6 +109,33 @@ async def test_one_client_never_sees_what_is_anothers(hub: RunningHub, tmp_path:
             await stream.close()
 
 
+async def test_admin_cancels_what_somebody_else_began(hub: RunningHub, tmp_path: Path) -> None:
+    alice, root = hub.token("alice", Scope.SEND), hub.token("root", Scope.ADMIN)
+    await hub.start()
+    await hub.start_device("lamp-1", token=alice)
+    async with hub.client(alice) as a, hub.client(root) as r:
+        id = (await post(a, "lamp-1", "hold", args=[str(tmp_path / "never")])).json()["id"]
+        assert (await r.delete(f"/api/v1/commands/{id}")).status_code == 202
+        assert (await ended(a, id))["counts"] == {"cancelled": 1}
+
+
+@pytest.mark.parametrize(
+    ("scope", "allowed"),
+    [
+        (Scope.READ, ["read"]),
+        (Scope.SEND, ["read", "send"]),
+        (Scope.AUDIT, ["audit", "read"]),
+        (Scope.ADMIN, ["admin", "audit", "read", "send"]),
+    ],
+)
+async def test_scopes_that_come_with_another_are_there(hub: RunningHub, scope: Scope, allowed: list[str]) -> None:
+    token = hub.token("ci", scope)
+    await hub.start()
+    async with hub.client(token) as client:
+        assert (await client.get("/api/v1/me")).json()["scopes"] == allowed
+        assert (await client.get("/api/v1/devices")).status_code == 200
+
+
 async def test_removed_token_is_refused(hub: RunningHub) -> None:
     hub.token("other", Scope.READ)
     await hub.start()

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.brokers import BrokerUnderTest
+from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub, found
 from tests.processes import Processes
+
+pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
 
 
 @pytest_asyncio.fixture
 async def hub(broker: BrokerUnderTest, prefix: str, tmp_path: Path, spawn: Processes) -> AsyncIterator[RunningHub]:
-    if broker.kind != "mosquitto":
-        pytest.skip("one broker is enough for HTTP")
     yield RunningHub(broker, prefix, tmp_path, spawn)
 
 

@@ -91,6 +91,7 @@ async def test_database_that_is_away_is_tried_again_and_nothing_is_lost(caplog: 
             await asyncio.gather(first, second)
         assert writer.error is None
         assert writer.last_error == "the database is away"
+        assert "the database takes records again" in caplog.text
     assert store.ids == ["1", "2"]
     assert caplog.text.count("the database is away") == 1
 

@@ -53,6 +53,33 @@ async def test_new_name_of_events_can_be_chosen(page: Page, stage: Stage) -> Non
     await expect(page.get_by_role("list", name="Lines")).to_contain_text(MARKUP)
 
 
+async def test_link_and_back_within_a_view_change_what_it_shows(page: Page, stage: Stage) -> None:
+    await tell(stage, "lifted", {"key": "lid"})
+    await tell(stage, "lowered", {"key": "lid"})
+    chosen = page.get_by_label("Event", exact=True)
+    await page.goto(f"{stage.url}#/events?name=lifted")
+    await expect(chosen).to_have_value("lifted")
+    await page.goto(f"{stage.url}#/events?name=lowered")
+    await expect(chosen).to_have_value("lowered")
+    await page.go_back()
+    await expect(chosen).to_have_value("lifted")
+    await page.goto(f"{stage.url}#/audit?requester=nobody")
+    await page.goto(f"{stage.url}#/audit?command=dim")
+    await expect(page.get_by_label("Requester")).to_have_value("")
+    await expect(page.get_by_label("Command", exact=True)).to_have_value("dim")
+
+
+async def test_short_texts_in_a_table_are_not_broken_within_a_word(page: Page, stage: Stage) -> None:
+    await tell(stage, "weighed", {"key": "scales", "data": {"grams": 1000}})
+    await page.set_viewport_size({"width": 390, "height": 740})
+    await page.goto(f"{stage.url}#/events?name=weighed")
+    key = page.get_by_role("table", name="Events").get_by_text("scales")
+    assert await key.evaluate("(cell) => cell.getClientRects().length") == 1
+    box = await key.bounding_box()
+    assert box is not None
+    assert box["height"] < 30
+
+
 async def test_audit_log_has_every_command_whoever_sent_it(page: Page, stage: Stage) -> None:
     await page.goto(f"{stage.url}#/audit")
     table = page.get_by_role("table", name="Commands")

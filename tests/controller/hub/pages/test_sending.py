@@ -82,6 +82,15 @@ async def begin_rollout(page: Page, stage: Stage, folder: Path) -> None:
     await page.get_by_role("button", name="Send to 2 devices").click()
 
 
+async def test_option_that_is_no_number_is_said_and_nothing_is_sent(page: Page, stage: Stage) -> None:
+    await page.goto(f"{stage.url}#/send?target=lamp-1&command=ping")
+    await page.get_by_label("as a rollout, in batches").check()
+    await page.get_by_label("Pause, seconds").fill("1 h")
+    await page.get_by_role("button", name="Send to 1 device").click()
+    await expect(page.get_by_role("alert")).to_contain_text("“Pause” takes a number of seconds, and “1 h” is none")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Send a command")
+
+
 async def test_rollout_goes_from_stage_to_stage(page: Page, stage: Stage, tmp_path: Path) -> None:
     await begin_rollout(page, stage, tmp_path)
     stages = page.get_by_role("list", name="Batches").get_by_role("listitem")

@@ -77,6 +77,8 @@ class HubClient:
             self._http = httpx.Client(base_url=f"{url.rstrip('/')}/api/v1", headers=headers, timeout=ANSWER_WITHIN)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise HubUnreachable(f"{url!r} is no address of a hub: write http://HOST:PORT ({error})") from None
+        if self._http.base_url.scheme not in ("http", "https") or not self._http.base_url.host:
+            raise HubUnreachable(f"{url!r} is no address of a hub: write http://HOST:PORT")
         self._url = url
 
     def __enter__(self) -> Self:
@@ -164,6 +166,8 @@ class HubClient:
             said = _Said()
         if not said.code:
             return HubUnreachable(f"what answers at {self._url} is no hub: HTTP {answer.status_code}")
+        if said.detail == HTTPStatus.NOT_FOUND.phrase:  # of a route; of a thing the hub says more
+            return HubUnreachable(f"a hub answers at {self._url}, but not there: write http://HOST:PORT alone")
         words = said.detail
         if answer.status_code == HTTPStatus.UNAUTHORIZED:
             words += "; put one into OUTRIDER_HUB_TOKEN"

@@ -280,4 +280,4 @@ def _begin(connection: Connection) -> None:
 
 def _words(error: Exception) -> str:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return str(cause).strip().rstrip(".").replace("\n", " ")
+    return " ".join(str(cause).split()).rstrip(".?")

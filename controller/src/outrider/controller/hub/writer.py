@@ -152,6 +152,8 @@ class Writer:
                 pause = min(max(2 * pause, self._pauses[0]), self._pauses[1])
                 continue
             pause = 0.0
+            if self.error is not None:
+                logger.warning("the database takes records again")
             self.error = None
             self.written += new
             self.refused += refused
