@@ -282,6 +282,7 @@ def test_url_that_cannot_be_opened_says_what_one_looks_like_and_no_password(url:
     with pytest.raises(StoreUnusable, match=words) as refused:
         Store.open(url)
     assert "secret" not in str(refused.value)
+    assert not set("\n\t") & set(str(refused.value))  # what a driver says in several lines is one
 
 
 def test_reader_of_a_file_that_is_not_there_does_not_make_it(path: Path) -> None:
