@@ -2,6 +2,7 @@
 # module, and make; they prepare an environment of their own in $(VENV).
 #
 #   make test PYTHON=python3.13     uses another interpreter, in an environment beside the first
+#   make test OPTIONS='-k repl'     hands pytest more options
 
 PYTHON ?= python3
 # Most tests wait for processes and brokers, so two fit on any machine; more would disturb each other's timing.
@@ -30,7 +31,7 @@ demo: $(VENV)/.controller ## Start a broker and three devices, show them at work
 	@$(BIN)/outrider demo
 
 test: environment ## Run the tests that need nothing but this checkout
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(OPTIONS)
 
 test-slow: environment ## Run the tests that take long or need PyPI or npm's registry
 	$(BIN)/python -m pytest -m slow
