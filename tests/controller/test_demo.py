@@ -117,7 +117,7 @@ async def test_demo_takes_its_time_on_a_slow_machine(demo: Demo, tmp_path: Path)
 async def test_step_that_fails_is_named_and_ends_all(demo: Demo) -> None:
     process = demo("--no-interactive")
     async with Fleet((await process.wait_for(r"OUTRIDER_BROKER=(\S+)"))[1]) as fleet:
-        await process.wait_for("send all calculate")
+        await process.wait_for("send all calculate", 30)
         while not await fleet.call("lamp-3", "jobs"):  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.02)
         await fleet.call("lamp-3", "terminate")
@@ -129,7 +129,7 @@ async def test_step_that_fails_is_named_and_ends_all(demo: Demo) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_signal_in_the_middle_ends_all(demo: Demo, number: signal.Signals) -> None:
     process = demo()
-    await process.wait_for("send all calculate")
+    await process.wait_for("send all calculate", 30)
     process.send_signal(number)
     assert await process.wait() == 128 + number
     assert "Interrupted" in process.errors

@@ -113,7 +113,9 @@ async def test_of_thousands_of_rows_only_those_in_sight_are_in_the_document(
         assert await rows.count() < 60
         await expect(rows.last).to_have_attribute("aria-rowindex", str(MANY + 1))
         await page.keyboard.press("PageUp")
-        assert await page.evaluate("document.activeElement.closest('tr').dataset.row") < str(MANY - 1)
+        await expect(page.get_by_role("link", name=f"sim-{MANY - 1}", exact=True)).not_to_be_focused()
+        await expect(page.locator("tr[data-row] a:focus")).to_be_visible()
+        assert int(await page.evaluate("document.activeElement.closest('tr').dataset.row")) < MANY - 1
 
 
 async def test_hub_that_is_away_is_said_and_found_again(page: Page, stage: Stage, tmp_path: Path) -> None:

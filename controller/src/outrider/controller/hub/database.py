@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, TimeoutError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from outrider.schema import LocalError
 
@@ -30,6 +30,17 @@ CONNECT: Final = 5
 
 VERSION_TABLE: Final = "hub_version"
 MIGRATIONS: Final = "outrider.controller.hub:migrations"
+
+_RECORDING: Final = (
+    "PRAGMA auto_vacuum=INCREMENTAL",  # takes effect in a new file only
+    "PRAGMA journal_mode=WAL",
+    # What is acknowledged to the broker is gone there, so it must outlive a power cut here.
+    "PRAGMA synchronous=FULL",
+    # Keys are in no order, so each batch changes many pages, and most of them again in the next: measured, 64 MiB of
+    # log before they go to the file made recording twice as fast as the usual 4.
+    "PRAGMA wal_autocheckpoint=16384",
+)
+_ASKING: Final = ("PRAGMA cache_size=-65536", "PRAGMA temp_store=MEMORY")
 
 _MIGRATING: Final = 0x4F757472
 """PostgreSQL's advisory lock of who brings a database up to date."""
@@ -144,28 +155,13 @@ class Database:
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         engine = create_engine(
             "sqlite://",
-            creator=lambda: sqlite3.connect(
-                uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-            ),
+            creator=lambda: _connect(uri, PATIENCE, *(() if self._read_only else _RECORDING), *_ASKING),
             poolclass=QueuePool,
             pool_size=8,
             max_overflow=8,
         )
-        event.listen(engine, "connect", self._prepare)
         event.listen(engine, "begin", _begin)
         return engine
-
-    def _prepare(self, connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        if not self._read_only:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # takes effect in a new file only
-            connection.execute("PRAGMA journal_mode=WAL")
-            # What is acknowledged to the broker is gone there, so it must outlive a power cut here.
-            connection.execute("PRAGMA synchronous=FULL")
-            # Keys are in no order, so each batch changes many pages, and most of them again in the next: measured, 64
-            # MiB of log before they go to the file made recording twice as fast as the usual 4.
-            connection.execute("PRAGMA wal_autocheckpoint=16384")
-        connection.execute("PRAGMA cache_size=-65536")
-        connection.execute("PRAGMA temp_store=MEMORY")
 
     def _check(self) -> None:
         try:
@@ -260,15 +256,27 @@ def hold(beside: Path, taken: str) -> sqlite3.Connection:
     :raises StoreUnusable: the file cannot be made.
     """
     try:
-        holding = sqlite3.connect(beside, timeout=1.0, isolation_level=None, check_same_thread=False)
-        holding.execute("BEGIN EXCLUSIVE")
+        return _connect(str(beside), 1.0, "BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         if "locked" in str(error):
             raise StoreHeld(taken) from error
         raise StoreUnusable(
             f"{beside} cannot be made: {error}. Give the hub a place that it can write to with --db sqlite:///FILE"
         ) from error
-    return holding
+
+
+def _connect(file: str, timeout: float, *statements: str) -> sqlite3.Connection:
+    """A connection after these statements; where one of them fails it is closed."""
+    connection = sqlite3.connect(
+        file, uri=file.startswith("file:"), timeout=timeout, isolation_level=None, check_same_thread=False
+    )
+    try:
+        for statement in statements:
+            connection.execute(statement)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _begin(connection: Connection) -> None:
