@@ -22,7 +22,7 @@ SPARE: Final = 256
 """Files that are left to all else: the databases, the broker, and connections that are about to be refused."""
 
 TOGETHER: Final = 48
-"""Connections that asyncio takes in one turn of the loop. Some four turns go by before the first of them is looked at."""
+"""Connections that asyncio takes in one turn of the loop; some four turns go by before the first is looked at."""
 
 HEADERS_WITHIN: Final = 10.0
 """Seconds in which a client that has connected, or begun a request, must have sent the request's headers."""
