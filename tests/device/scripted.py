@@ -204,18 +204,22 @@ async def without_mqtt_5(host: str, port: int) -> AsyncGenerator[int]:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
+        writers = [writer]
         try:
             connect = await reader.readexactly(16)
             level = connect[connect.index(b"MQTT") + 4]
             if level == 5:
                 writer.write(encoded(Kind.CONNACK, b"\0\x84\0"))
-                writer.close()
                 return
             onward_reader, onward_writer = await asyncio.open_connection(host, port)
+            writers.append(onward_writer)
             onward_writer.write(connect)
             await asyncio.gather(pass_on(reader, onward_writer), pass_on(onward_reader, writer))
         except (asyncio.IncompleteReadError, OSError):
-            writer.close()
+            pass  # one of the two ended it
+        finally:
+            for each in writers:
+                each.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
