@@ -21,6 +21,8 @@ from tests.processes import Processes, Spawned, script
 LIMIT = 20.0
 """Seconds to wait for what a hub does."""
 
+_STANDING = httpx.Limits(keepalive_expiry=LIMIT)
+
 LAMP = '''
 import asyncio
 from pathlib import Path
@@ -127,7 +129,7 @@ class RunningHub:
     @contextlib.asynccontextmanager
     async def client(self, token: str | None = None) -> AsyncGenerator[httpx.AsyncClient]:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, limits=_STANDING) as client:
             yield client
 
 

@@ -283,7 +283,7 @@ async def test_flood_of_connections_leaves_files_to_the_database(hub: RunningHub
             for _ in range(600):
                 flood.enter_context(socket.create_connection(address, timeout=10))
             body = (await post(client, "lamp-1", "dim", args=[3], wait=10)).json()
-            assert body["counts"] == {"done": 1}
+            assert body["counts"] == {"done": 1}, body
             await found(client, "/api/v1/results", id=body["id"])
         await polled(client, "/ready", lambda answer: answer.status_code == 200)
     assert await hub.stop() == 0

@@ -24,6 +24,9 @@ SPARE: Final = 256
 TOGETHER: Final = 48
 """Connections that asyncio takes in one turn of the loop; some four turns go by before the first is looked at."""
 
+QUEUED: Final = 1024
+"""Connections that the system holds until they are taken; more would have to ask again after a second."""
+
 HEADERS_WITHIN: Final = 10.0
 """Seconds in which a client that has connected, or begun a request, must have sent the request's headers."""
 
@@ -102,6 +105,7 @@ class Server:
             if self._task.done():
                 await self._task
             await asyncio.sleep(0.005)
+        self._socket.listen(QUEUED)  # asyncio has one number for both
         return self
 
     async def __aexit__(
