@@ -1,7 +1,9 @@
 """The HTTP API of a real hub: each route's good case and its errors."""
 
 import asyncio
+import json
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest_asyncio
 
 from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub, ended, found, polled, sse
+from tests.peers import Connect, Peer
 from tests.processes import Processes
 
 WORDS = '''
@@ -173,7 +176,26 @@ async def test_rollout_goes_in_batches_and_is_aborted(client: httpx.AsyncClient,
     await client.delete(f"/api/v1/commands/{id}")
     assert (await ended(client, id))["counts"] == {"cancelled": 2}
     rollout = (await client.get(f"/api/v1/commands/{id}")).json()["rollout"]
-    assert (rollout["addressed"], rollout["aborted"]) == (1, "stopped")
+    assert (rollout["addressed"], rollout["aborted"]) == (1, "it was cancelled")
+
+
+async def test_command_that_nobody_heard_of_has_ended_after_its_expiry(
+    hub: RunningHub, client: httpx.AsyncClient, unique: str, connect: Connect
+) -> None:
+    peer = await connect(Peer(hub.broker.address))
+    for id, expires in ((f"{unique}-1", time.time() - 100), (f"{unique}-2", time.time() + 100)):
+        command = {"id": id, "command": "dim", "issued": expires - 10, "expires": expires}
+        await peer.publish(f"{hub.prefix}/devices/nobody/cmd/ann", json.dumps(command).encode())
+    gone = (await polled(client, f"/api/v1/commands/{unique}-1", lambda answer: answer.status_code == 200)).json()
+    assert (gone["ended"], gone["counts"], gone["outcomes"][0]["error"]["code"]) == (True, {"queued": 1}, "expired")
+    waiting = (await polled(client, f"/api/v1/commands/{unique}-2", lambda answer: answer.status_code == 200)).json()
+    assert (waiting["ended"], waiting["counts"], waiting["outcomes"][0]["error"]["code"]) == (False, {"queued": 1}, "")
+
+
+@pytest.mark.parametrize("path", ["devices", "commands", "events", "results", "events/summary", "jobs", "rollouts"])
+async def test_unknown_query_parameter_is_refused_by_name(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(f"/api/v1/{path}", params={"devcie": "lamp-1", "name": "x", "cursor": 1})
+    assert "devcie" in problem(answer, 400, "invalid-request", "devcie")["detail"]
 
 
 async def test_device_that_refuses_has_its_outcome(client: httpx.AsyncClient) -> None:

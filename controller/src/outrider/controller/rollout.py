@@ -114,7 +114,7 @@ class Rollout:
         """Give the present batch more time: for so long no device could be heard, as while the broker was gone."""
         self._begun += seconds
 
-    def stop(self, why: str = "stopped") -> None:
+    def stop(self, why: str = "it was cancelled") -> None:
         """Send nothing more."""
         if self.aborted is None:
             self.aborted = why

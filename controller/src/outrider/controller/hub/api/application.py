@@ -23,6 +23,7 @@ from .gate import BODY_LIMIT, Gate
 from .health import health, me, metrics, ready
 from .live import LiveStream
 from .observed import Observed
+from .parameters import only_known
 from .problems import on_exception, on_http_exception, on_outrider_error
 from .results import Results
 
@@ -34,7 +35,9 @@ def create_app(parts: Parts, *, loopback: bool, origins: Sequence[str] = ()) -> 
     :param origins: sites whose pages may use the API, as `https://fleet.example`.
     """
     api = Router(
-        openapi.PATH, route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions]
+        openapi.PATH,
+        route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions],
+        guards=[only_known],
     )
     app = Litestar(
         [api, me, health, ready, metrics, *pages()],

@@ -1,16 +1,18 @@
 """What is known of a command, wherever it stands: at hand, in the outbox, or in the store only."""
 
 import asyncio
+import time
 from collections import Counter
 from itertools import islice
 from typing import NamedTuple, Self
 
 from msgspec import UNSET, Raw, UnsetType, json
+from msgspec.structs import replace
 
 from outrider.controller.durable import Durable
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, ResultQuery, ResultRecord
-from outrider.controller.hub.submissions import Standing, Submission, standings_of
+from outrider.controller.hub.submissions import FOLLOWED_AFTER, Standing, Submission, standings_of
 from outrider.controller.hub.tokens import Client, Scope
 from outrider.schema import Error, Result, Status
 from outrider.schema.codec import COMMAND
@@ -20,6 +22,9 @@ from .problems import Refused, not_found
 
 SIZES = 100
 """Sizes of batches that are shown of a rollout."""
+
+EXPIRED = "expired"
+"""Code of the outcome `queued` of a device that has said nothing until nobody may start the command any more."""
 
 
 class Found(NamedTuple):
@@ -35,6 +40,7 @@ class Found(NamedTuple):
     expires: float | None
     standings: list[Standing]
     rollout: RolloutBody | None = None
+    followed: bool = False
 
     @classmethod
     def live(cls, hub: Parts, submission: Submission) -> Self:
@@ -50,7 +56,13 @@ class Found(NamedTuple):
             submission.expires,
             list(submission.standings()),
             _rollout(submission),
+            not submission.ended.is_set(),
         )
+
+    @property
+    def expired(self) -> bool:
+        """Whether nobody may start it any more, and nobody waits for answers."""
+        return not self.followed and self.expires is not None and time.time() > self.expires + FOLLOWED_AFTER
 
 
 async def find(hub: Parts, client: Client, id: str) -> Found:
@@ -72,9 +84,9 @@ async def find(hub: Parts, client: Client, id: str) -> Found:
     else:
         found = await _recorded(hub, client, id)
     # Of a group that somebody else addressed, only the answers say who was meant.
-    if found.standings and all(each.result.status.final for each in found.standings):
-        return found
-    return found._replace(standings=await _with_recorded(hub, found))
+    if not found.standings or not all(each.result.status.final for each in found.standings):
+        found = found._replace(standings=await _with_recorded(hub, found))
+    return found
 
 
 def status_of(
@@ -84,9 +96,10 @@ def status_of(
 
     :param status: only outcomes with this status.
     """
-    counts = Counter(str(each.result.status) for each in found.standings)
+    standings = [_expired(each) for each in found.standings] if found.expired else found.standings
+    counts = Counter(str(each.result.status) for each in standings)
     shown = sorted(
-        (each for each in found.standings if status is None or each.result.status is status),
+        (each for each in standings if status is None or each.result.status is status),
         key=lambda each: each.result.device,
     )
     if cursor is not None:
@@ -101,13 +114,28 @@ def status_of(
         behalf=found.behalf,
         issued=found.issued,
         expires=found.expires,
-        ended=all(each.result.status.final or each.result.status is Status.OFFLINE for each in found.standings),
-        count=len(found.standings),
+        ended=all(_is_ended(each.result) for each in standings),
+        count=len(standings),
         counts=dict(counts),
         outcomes=[_outcome(each) for each in page],
         next=page[-1].result.device if page and len(shown) > len(page) else None,
         rollout=found.rollout,
     )
+
+
+def _expired(standing: Standing) -> Standing:
+    """A device's part in a command that nobody may start any more."""
+    result = standing.result
+    if result.status is not Status.QUEUED:
+        return standing
+    return Standing(replace(result, error=Error(EXPIRED, "it has expired, and nothing was heard of it")))
+
+
+def _is_ended(result: Result) -> bool:
+    """Whether a device's part is over, as far as anybody can know."""
+    if result.status is Status.QUEUED:
+        return result.error is not None and result.error.code == EXPIRED
+    return result.status.final or result.status is Status.OFFLINE
 
 
 def overview(hub: Parts, submission: Submission) -> CommandStatus:
