@@ -15,7 +15,9 @@ ASSETS := controller/src/outrider/controller/hub/pages/vendor/LICENSES.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help environment assets demo test test-slow test-compose check format coverage bench soak dist constraints up down clean
+EXAMPLES := $(notdir $(patsubst %/,%,$(dir $(wildcard examples/*/Makefile))))
+
+.PHONY: help environment assets demo test test-slow test-compose test-examples check format coverage bench soak dist constraints up down clean
 
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
@@ -45,6 +47,12 @@ check: $(VENV)/.dev ## Check formatting, lint, import layers and types
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	for example in $(EXAMPLES); do \
+	  (cd examples/$$example && $(CURDIR)/$(BIN)/mypy && $(CURDIR)/$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python) || exit; \
+	done
+
+test-examples: ## Run the tests of the applications in examples/, each in an environment of its own
+	for example in $(EXAMPLES); do $(MAKE) --no-print-directory -C examples/$$example test || exit; done
 
 format: $(VENV)/.dev ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
