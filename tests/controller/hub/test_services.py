@@ -14,6 +14,8 @@ from outrider.controller.hub import Context, Plugin, PluginError
 from outrider.controller.hub.records import CommandQuery
 from outrider.controller.hub.services import Services
 from outrider.controller.hub.store import Store
+from outrider.controller.hub.telling import Telling
+from outrider.controller.hub.writer import Writer
 from outrider.device import Device, Job, MemoryJournal
 from outrider.schema import (
     BrokerUnreachable,
@@ -33,10 +35,11 @@ from tests.processes import until
 async def hub(
     broker: BrokerUnderTest, prefix: str, folder: Path, *plugins: Plugin, name: str = "hub", database: str = ""
 ) -> AsyncGenerator[Services]:
-    with Store.open(f"sqlite:///{folder / (database or name)}.sqlite") as store:
-        async with Fleet(broker.address, requester=name, prefix=prefix) as fleet:
+    url = f"sqlite:///{folder / (database or name)}.sqlite"
+    with Store.open(url) as store:
+        async with Fleet(broker.address, requester=name, prefix=prefix) as fleet, Writer(store) as writer:
             journal = folder / f"{name}-services.sqlite"
-            context = Context(name, fleet, store)
+            context = Context(name, fleet, store, Telling(name, writer), url, folder)
             async with Services(plugins, context, broker=broker.address, prefix=prefix, journal=journal) as services:
                 await until(lambda: any(each.device == name and each.status == "ready" for each in fleet.devices()), 10)
                 yield services

@@ -171,32 +171,8 @@ class Events:
         self, name: str, key: str | None, subject: str | None, data: Mapping[str, object]
     ) -> tuple[KeptEvent, str]:
         """An event that can be sent, and its id, of which no other event of this device has the like."""
-        check_name(name, "event name")
-        for what, value in (("key", key), ("subject", subject)):
-            if value is not None and not (type(value) is str and 0 < len(value) <= LONGEST_KEY):
-                shown = f"text of {len(value):,} characters" if type(value) is str and value else f"{value!r:.80}"
-                raise InvalidEvent(
-                    f"the {what} of event {name!r} cannot be {shown}: give 1 to {LONGEST_KEY} characters, or none"
-                )
         id = f"{self._life}-{next(self._numbers)}"
-        try:
-            event = Event(
-                id=id,
-                device=self._device,
-                name=name,
-                key=key,
-                subject=subject,
-                time=self._clock(),
-                data=Raw(encode(data, Encoding.JSON)) if data else UNSET,
-            )
-            payload = encode(event, Encoding.JSON)
-            check_nesting(payload, Encoding.JSON)
-        except (TypeError, ValueError, OverflowError, RecursionError, InvalidMessage) as error:
-            raise InvalidEvent(f"the data of event {name!r} cannot be sent: {error}") from error
-        if len(payload) > self._max_size:
-            raise MessageTooLarge(
-                f"event {name!r} has {len(payload):,} bytes; the limit is {self._max_size:,}: tell less at once"
-            )
+        _, payload = make_event(id, self._device, name, key, subject, data, time=self._clock(), max_size=self._max_size)
         return KeptEvent(name, payload), id
 
     def _handed_over(self, event: KeptEvent) -> concurrent.futures.Future[None]:
@@ -300,3 +276,43 @@ class Events:
 def not_served(device: str) -> NotServed:
     """What whoever emits then gets."""
     return NotServed(f"{device} is not being served, so it cannot keep an event: emit it while serve runs")
+
+
+def make_event(
+    id: str,
+    device: str,
+    name: str,
+    key: str | None,
+    subject: str | None,
+    data: Mapping[str, object],
+    *,
+    time: float,
+    max_size: int = MAX_SIZE,
+) -> tuple[Event, bytes]:
+    """An event that every consumer can read, and its message.
+
+    :param time: Unix seconds.
+    :param max_size: bytes of the message.
+    :raises InvalidName: the name is not well formed.
+    :raises InvalidEvent: the key or the subject is no text of a fit length, or the data cannot be sent.
+    :raises MessageTooLarge: the message is larger.
+    """
+    check_name(name, "event name")
+    for what, value in (("key", key), ("subject", subject)):
+        if value is not None and not (type(value) is str and 0 < len(value) <= LONGEST_KEY):
+            shown = f"text of {len(value):,} characters" if type(value) is str and value else f"{value!r:.80}"
+            raise InvalidEvent(
+                f"the {what} of event {name!r} cannot be {shown}: give 1 to {LONGEST_KEY} characters, or none"
+            )
+    try:
+        kept = Raw(encode(data, Encoding.JSON)) if data else UNSET
+        event = Event(id=id, device=device, name=name, key=key, subject=subject, time=time, data=kept)
+        payload = encode(event, Encoding.JSON)
+        check_nesting(payload, Encoding.JSON)
+    except (TypeError, ValueError, OverflowError, RecursionError, InvalidMessage) as error:
+        raise InvalidEvent(f"the data of event {name!r} cannot be sent: {error}") from error
+    if len(payload) > max_size:
+        raise MessageTooLarge(
+            f"event {name!r} has {len(payload):,} bytes; the limit is {max_size:,}: tell less at once"
+        )
+    return event, payload

@@ -22,13 +22,14 @@ from .database import hold
 from .live import Live
 from .metrics import Metrics
 from .parts import Parts
-from .plugins import Context
+from .plugins import Context, Plugin
 from .recorder import Recorder
 from .retention import Age
 from .server import Server, bind, is_loopback
 from .services import Functions, Services
 from .store import Store, StoreUnavailable
 from .submissions import Submissions
+from .telling import Telling
 from .tokens import Tokens
 from .writer import Writer
 
@@ -138,10 +139,13 @@ class Hub:
             )
         )
         submissions = await enter(Submissions(fleet))
-        functions = await self._functions(fleet, store)
+        found = plugins.load(settings.plugins)
+        telling = Telling(settings.requester, writer)
+        context = Context(settings.requester, fleet, store, telling, settings.database, settings.outbox.parent)
+        functions = await self._functions(found, context)
         self.parts = Parts(fleet, store, writer, recorder, live, submissions, Tokens(store), metrics, functions)
         metrics.watch(self.parts)
-        app = create_app(self.parts, loopback=loopback, origins=settings.origins)
+        app = create_app(self.parts, loopback=loopback, origins=settings.origins, plugins=found, context=context)
         self._server = await enter(Server(app, settings.host, bound))
         self._stack.callback(live.close)  # before the server, which waits for those who follow
         if settings.keep is not None or settings.most is not None:
@@ -160,13 +164,11 @@ class Hub:
             "name of its own with --as",
         )
 
-    async def _functions(self, fleet: Fleet, store: Store) -> Functions | None:
+    async def _functions(self, found: Sequence[Plugin], context: Context) -> Functions | None:
         """What plugins offer; a hub without any is no member of the pool."""
         settings = self.settings
-        found = plugins.load(settings.plugins)
         if not found:
             return None
-        context = Context(settings.requester, fleet, store)
         services = Services(
             found,
             context,

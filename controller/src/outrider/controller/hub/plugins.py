@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import update_wrapper
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,10 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, get_type_hint
 from outrider.device import Device
 from outrider.schema import LocalError
 
-if TYPE_CHECKING:  # a plugin's author needs neither, and the store comes with the extra `hub`
+if TYPE_CHECKING:  # a plugin's author needs none of them, and they come with the extra `hub`
+    from litestar.types import ControllerRouterHandler
+
     from outrider.controller.fleet import Fleet
 
     from .store import Store
+    from .telling import Telling
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,18 +33,38 @@ class PluginError(LocalError):
     """A plugin that cannot be loaded, or that does not go together with the others; it says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
 class Context:
     """The hub, as a plugin sees it. A function asks for it with a parameter annotated `Context`.
 
     :ivar name: the hub's name: its id as a device, and its name as a requester.
     :ivar fleet: the devices; to see and to command them.
     :ivar store: what the hub remembers. Its methods block: call them in plain functions, or through `to_thread`.
+    :ivar database: its URL, for a plugin that keeps tables of its own there.
+    :ivar folder: of the hub's own files; a plugin may have some beside them.
     """
 
-    name: str
-    fleet: "Fleet"
-    store: "Store"
+    # No dataclass: msgspec would look for all their types when a route asks for one.
+
+    def __init__(
+        self, name: str, fleet: "Fleet", store: "Store", telling: "Telling", database: str, folder: Path
+    ) -> None:
+        self.name = name
+        self.fleet = fleet
+        self.store = store
+        self.database = database
+        self.folder = folder
+        self._telling = telling
+
+    async def emit(self, name: str, /, *, key: str | None = None, subject: str | None = None, **data: object) -> str:
+        """Tell of a fact, as `Device.emit` does, but recorded at once: when this returns, `store` has it.
+
+        :returns: the event's id.
+        :raises InvalidName: the name is not well formed.
+        :raises InvalidEvent: the key or the subject is no text of a fit length, or the data cannot be sent.
+        :raises MessageTooLarge: the data are larger than a message may be.
+        :raises QueueFull: the database is slower than they come, or away.
+        """
+        return await self._telling.emit(name, key, subject, data)
 
 
 Lifespan = Callable[[Context], AbstractAsyncContextManager[object]]
@@ -82,12 +104,18 @@ class Plugin:
 
     :param name: what messages call it.
     :param lifespan: gives an async context, as `contextlib.asynccontextmanager` makes one.
+    :param routes: Litestar's route handlers, controllers or routers, which the hub serves at the paths that they name.
+        They get a `Context` as the dependency `hub`. Who calls them needs the scope `send`, for GET `read`, unless the
+        `opt` of a handler has `exclude_from_auth`.
     :raises InvalidName: the name is not well formed.
     """
 
-    def __init__(self, name: str, *, lifespan: Lifespan | None = None) -> None:
+    def __init__(
+        self, name: str, *, lifespan: Lifespan | None = None, routes: "Sequence[ControllerRouterHandler]" = ()
+    ) -> None:
         self.name = name
         self.lifespan = lifespan
+        self.routes = routes
         self.functions: dict[str, Function] = {}
         self._checking = Device(name)
 

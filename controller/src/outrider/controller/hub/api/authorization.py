@@ -62,11 +62,21 @@ def needs(scope: Scope) -> Callable[[Connection, BaseRouteHandler], Awaitable[No
     """A guard that lets in who has a scope; a coroutine, since Litestar runs functions in threads."""
 
     async def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        client: Client = connection.user
-        if not client.may(scope):
-            raise Refused(HTTPStatus.FORBIDDEN, "forbidden", f"the token {client.name} has not the scope {scope}")
+        _require(connection, scope)
 
     return guard
+
+
+async def needs_by_method(connection: Connection, handler: BaseRouteHandler) -> None:
+    """A guard that lets in who may read to what reads, and who may send to all else."""
+    if not handler.opt.get(EXCLUDED):
+        _require(connection, Scope.READ if connection.scope["method"] in ("GET", "HEAD") else Scope.SEND)  # type: ignore[typeddict-item]
+
+
+def _require(connection: Connection, scope: Scope) -> None:
+    client: Client = connection.user
+    if not client.may(scope):
+        raise Refused(HTTPStatus.FORBIDDEN, "forbidden", f"the token {client.name} has not the scope {scope}")
 
 
 def _unauthenticated(words: str, *, error: str = "") -> Refused:

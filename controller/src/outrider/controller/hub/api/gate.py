@@ -16,6 +16,7 @@ from msgspec import json
 from outrider.schema import InvalidMessage
 from outrider.schema.codec import MAX_SIZE, Encoding, check_nesting
 
+from .openapi import PATH
 from .problems import MEDIA_TYPE, Refused, busy
 
 BODY_LIMIT: Final = MAX_SIZE
@@ -29,6 +30,8 @@ MOST_REQUESTS: Final = 1000
 
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """The names of a hub on loopback; under another one a page may ask whose name was made to mean this machine."""
+
+JSON: Final = b"application/json"
 
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -71,17 +74,18 @@ class Gate:
             words = f"this hub is for its own machine, and is not called {host!r}: ask for localhost"
             raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "wrong-host", words)
         if scope["type"] == ScopeType.HTTP and scope["method"] in _WRITING:
-            self._check_site(host, headers)
+            self._check_site(scope, host, headers)
 
-    def _check_site(self, host: str, headers: Mapping[bytes, bytes]) -> None:
+    def _check_site(self, scope: Scope, host: str, headers: Mapping[bytes, bytes]) -> None:
         """Refuse what a page of another site makes a browser send."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         same = urlsplit(origin).netloc == host if origin.startswith(("http://", "https://")) else not origin
         if not same and origin not in self._origins:
             words = f"a page of {origin} may not use this hub: outrider hub --allow-origin says which may"
             raise Refused(HTTPStatus.FORBIDDEN, "wrong-origin", words)
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if kind not in (b"application/json", b"") or (not kind and _has_body(headers)):
+        kind = _content_type(headers)
+        ours = scope["path"].startswith(f"{PATH}/")  # plugins may take forms and files
+        if ours and (kind not in (JSON, b"") or (not kind and _has_body(headers))):
             words = "the body must be JSON: Content-Type: application/json"
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported", words)
 
@@ -126,7 +130,8 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         words = f"the body did not come within {BODY_WITHIN:g} s"
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", words, headers={"Connection": "close"}) from None
     try:
-        check_nesting(bytes(body), Encoding.JSON)
+        if _content_type(headers) == JSON:
+            check_nesting(bytes(body), Encoding.JSON)
     except InvalidMessage as error:
         words = str(error).replace("message", "body")
         raise Refused(HTTPStatus.BAD_REQUEST, "invalid-request", words) from None
@@ -153,6 +158,10 @@ def _too_large() -> Refused:
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+
+
+def _content_type(headers: Mapping[bytes, bytes]) -> bytes:
+    return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
 
 
 def _name(host: str) -> str:
