@@ -49,7 +49,7 @@ def create_app(
     api = Router(
         openapi.PATH,
         route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions],
-        guards=[only_known],
+        before_request=only_known,
     )
     handlers: list[ControllerRouterHandler] = [api, me, health, ready, metrics, *pages()]
     handlers += [_routes(each, context) for each in plugins if each.routes]

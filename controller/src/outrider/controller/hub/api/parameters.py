@@ -2,10 +2,9 @@
 
 from typing import Annotated, Final
 
-from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
-from .authorization import Connection
+from .authorization import ClientRequest
 from .problems import invalid
 
 MOST: Final = 1000
@@ -36,13 +35,15 @@ Target = Annotated[
 Text = Annotated[str | None, Parameter(min_length=1, max_length=256, description="Only what has exactly this.")]
 
 
-async def only_known(connection: Connection, handler: BaseRouteHandler) -> None:
-    """A guard: a query parameter that a resource has not is refused, so that a slip asks for nothing else unnoticed.
+async def only_known(request: ClientRequest) -> None:
+    """A hook before requests: a query parameter that a resource has not is refused, so that no slip goes unnoticed.
 
     :raises Refused: naming it.
     """
-    known = handler.parsed_fn_signature.parameters.keys() - connection.path_params.keys() - _GIVEN
-    for name in connection.query_params:
+    if not request.query_params:
+        return
+    known = request.route_handler.parsed_fn_signature.parameters.keys() - request.path_params.keys() - _GIVEN
+    for name in request.query_params:
         if name not in known:
             there = f"there are {', '.join(sorted(known))}" if known else "there are none"
             raise invalid(f"no query parameter is called {name!r} here: {there}", name)
