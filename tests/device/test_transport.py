@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -52,6 +53,21 @@ def silent_listener() -> Generator[int]:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         yield port
+
+
+@pytest.mark.parametrize("turns", range(16))
+async def test_connecting_that_is_cancelled_at_any_moment_leaves_no_socket_open(turns: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address.parse(f"mqtt://127.0.0.1:{listener.getsockname()[1]}")
+        connecting = asyncio.create_task(open_socket(address, timeout=10))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await connecting).abort()
+            await asyncio.sleep(0)  # it closes in the loop's next turn
+        del connecting
+        gc.collect()  # a socket that is open still warns, which is an error here
 
 
 async def longest_stall(during: Callable[[], Awaitable[object]]) -> float:

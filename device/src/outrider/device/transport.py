@@ -8,6 +8,7 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 from outrider.schema.errors import InvalidAddress
@@ -65,7 +66,8 @@ async def open_socket(address: Address, *, tls: ssl.SSLContext | None = None, ti
             server_hostname=None if context is None else address.host,
             ssl_handshake_timeout=None if context is None else timeout,
             ssl_shutdown_timeout=None if context is None else _TLS_SHUTDOWN,
-            happy_eyeballs_delay=_SECOND_FAMILY,
+            # A race that is cancelled the moment somebody wins it leaves that one's socket open (CPython).
+            happy_eyeballs_delay=None if _is_number(address.host) else _SECOND_FAMILY,
         )
         try:
             await opened.ready()
@@ -73,6 +75,15 @@ async def open_socket(address: Address, *, tls: ssl.SSLContext | None = None, ti
             opened.abort()
             raise
     return opened
+
+
+def _is_number(host: str) -> bool:
+    """Whether it is an IP address, so that there is no other one to try beside it."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def reason_of(error: Exception | None, address: Address) -> str:
