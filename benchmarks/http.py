@@ -1,9 +1,10 @@
-"""Commands taken by the hub over HTTP a second, beside a bare Litestar handler that commits what it takes in groups.
+"""Commands taken by the hub over HTTP a second, beside a bare Litestar handler: python -m benchmarks.http
 
 The hub writes each command down, sends it to a device over MQTT, follows its answer and records both; the peer writes a
-row. Hub and peer stay up; they take turns, and which goes first alternates too.
+row, committed in groups. Hub and peer stay up; they take turns, and which goes first alternates too.
 """
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -13,8 +14,12 @@ from collections.abc import AsyncGenerator
 from statistics import median
 from urllib.parse import urlsplit
 
+from rich.console import Console
+
+from outrider.controller.broker import start_broker
+
 from .children import ROUND_LIMIT, START_LIMIT, ChildFailed, answering, child, figure, module, script
-from .report import Line
+from .report import Line, table
 
 NAME = "commands over HTTP, 64 connections"
 UNIT = "commands/s"
@@ -79,3 +84,19 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.http")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each side; the figures are medians (5)")
+    parser.add_argument("--share", type=float, default=1.0, help=f"of {COUNT:,} commands in a round (1)")
+    options = parser.parse_args()
+    console = Console()
+    async with start_broker() as broker:
+        console.print(f"Measuring on the {broker.kind} broker, {options.rounds} rounds of each, interleaved.")
+        lines = await measure(broker.address, options.rounds, options.share)
+    console.print(table(lines, "The hub beside a bare handler that commits in groups, medians"))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -82,7 +82,7 @@ class StateRecord(Struct, frozen=True, kw_only=True, tag="state"):
     received: float
 
 
-class EventRecord(Struct, frozen=True, kw_only=True, tag="event"):
+class EventRecord(Struct, frozen=True, kw_only=True, tag="event", gc=False):
     """A fact that a device told. The key is (device, id).
 
     An event with a key and a subject opens that subject; one with a subject and no key is a follow-up of every event
