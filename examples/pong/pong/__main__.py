@@ -81,7 +81,7 @@ def start(
 ) -> None:
     """Start a game."""
     asking = Asking(transport, broker, prefix, _urls(at))
-    _show([_run(asking.view(between, "play", game=game, pong_time_ms=pong_time_ms))])
+    _show([_run(asking.view(between, "play", pong_time_ms, game))])
 
 
 def _change(command: str, name: str, words: str) -> None:
@@ -96,7 +96,7 @@ def _change(command: str, name: str, words: str) -> None:
         broker: BrokerOption = DEFAULT_BROKER,
         prefix: PrefixOption = "",
     ) -> None:
-        _show([_run(Asking(transport, broker, prefix, _urls(at)).view(between, command, game=game))])
+        _show([_run(Asking(transport, broker, prefix, _urls(at)).view(between, command, game))])
 
 
 _change("pause", "pause", "Pause a game; what is left of the interval is kept.")
@@ -127,26 +127,26 @@ class Asking:
         self._prefix = prefix
         self._urls = urls
 
-    async def view(self, between: tuple[str, str], command: str, **arguments: object) -> View:
+    async def view(self, between: tuple[str, str], command: str, *arguments: object) -> View:
         """Have the first of the two do something, and return how the game stands then.
 
         :raises NotDone: it has refused, or is not there.
         """
-        (view,) = await self._ask([between[0]], command, {"opponent": between[1], **arguments}, View)
+        (view,) = await self._ask([between[0]], command, (between[1], *arguments), View)
         return view
 
     async def views(self) -> list[View]:
         """How all games of all players stand."""
-        answers = await self._ask(list(self._urls) if self._over_http else None, "games", {}, list[View])
+        answers = await self._ask(list(self._urls) if self._over_http else None, "games", (), list[View])
         return [view for answer in answers for view in answer]
 
     async def _ask(
-        self, players: list[str] | None, command: str, arguments: Mapping[str, object], kind: type[T]
+        self, players: list[str] | None, command: str, arguments: tuple[object, ...], kind: type[T]
     ) -> list[T]:
         if self._over_http:
             async with httpx.AsyncClient(trust_env=False) as client:
                 http = OverHttp(client, self._urls)
-                return [msgspec.convert(await http.ask(each, command, arguments), kind) for each in players or ()]
+                return [msgspec.convert(await http.ask(each, command, *arguments), kind) for each in players or ()]
         async with Fleet(self._broker, prefix=self._prefix) as fleet:
             target = f"@{GROUP}" if players is None else players[0]
             dispatch = fleet.dispatch(target, command, arguments, if_offline="fail", wait=ANSWER_WITHIN)

@@ -68,15 +68,14 @@ class Game:
         return not self.my_turn and known < self.score.pings
 
     def start(self, pong_time_ms: int, began: int, now: float) -> None:
-        """Begin to play: the first ping is due at once.
+        """Begin to play, with the first ping.
 
         :param began: Unix microseconds.
         """
         if self.score.phase is not Phase.STOPPED:
-            instead = "pause or stop it first" if self.running else "resume or stop it"
-            raise Refused(f"{self} is {self.score.phase} already: {instead}")
+            raise Refused(f"{self} is {self.score.phase} already: stop it first")
         later = max(began, self.score.began + 1)  # also where the clock was put back
-        self._become(Score(self.name, (self.me, self.opponent), pong_time_ms, later), now)
+        self._become(Score(self.name, (self.me, self.opponent), pong_time_ms, later, pings=1), now)
 
     def pause(self, now: float) -> None:
         """Keep what is left of the interval until `resume`."""
@@ -102,10 +101,12 @@ class Game:
         self.known = score
         self._become(self.score.merged(score), now)
 
-    def heard(self, score: Score) -> None:
-        """Note that the opponent knows this."""
+    def heard(self, score: Score, now: float) -> None:
+        """Note that the opponent knows this; it may have needed a while to come back."""
         if self.score == score:
             self.known = score
+            if not self.my_turn:
+                self.due = max(self.due, now)
 
     def doubt(self, now: float) -> None:
         """The opponent lets us wait: tell it once more how the game stands, and expect its ping anew."""
@@ -158,7 +159,7 @@ class Game:
         if anew or old.phase is not score.phase:
             self._beat = (score.pings, now)
         if anew or old.pings != score.pings:
-            self.left = self._interval if score.pings else 0.0
+            self.left = self._interval
             self.due = self._on_schedule(now) + self.left if self.my_turn else now + self.left
         elif old.phase is Phase.RUNNING and not self.running:
             self.left = max(self.due - now, 0.0)

@@ -185,7 +185,7 @@ class Player:
         loop = asyncio.get_running_loop()
         patience = loop.call_later(PATIENCE, self._wait_for, game, "it does not answer")
         try:
-            await self._transport.ask(game.opponent, command, {"score": to_builtins(score)})
+            await self._transport.ask(game.opponent, command, to_builtins(score))
         except NotDone as error:
             self._wait_for(game, str(error))
             await asyncio.sleep(AGAIN)
@@ -195,7 +195,7 @@ class Player:
         if command == "ping":
             logger.info("%s: pong from %s", game, game.opponent)
         self._is_back(game)
-        game.heard(score)
+        game.heard(score, monotonic())
         self._shelf.put(game)
         async with self._heard:
             self._heard.notify_all()

@@ -47,7 +47,7 @@ class Score(Struct, frozen=True):
         return (self.began, self.players) == (other.began, other.players)
 
     def merged(self, other: Self) -> Self:
-        """What somebody knows who has heard both. In whatever order scores are merged, and how often, it is the same."""
+        """What somebody knows who has heard both. The order of merging does not matter."""
         if not self.same_game(other):
             return max(self, other, key=lambda score: (score.began, score.players))
         later = max(self, other, key=lambda score: (score.changes, list(Phase).index(score.phase)))

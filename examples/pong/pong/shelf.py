@@ -1,7 +1,6 @@
 """Where a player keeps its games: a file for each, in the state folder, for when it is killed and comes back."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +41,7 @@ class Shelf:
             except msgspec.MsgspecError as error:
                 logger.warning("%s cannot be read (%s): its opponent knows the game", path, error)
                 continue
-            if kept.score.phase is Phase.STOPPED and time.time() - os.stat(path).st_mtime > REMEMBERED:
+            if kept.score.phase is Phase.STOPPED and time.time() - path.stat().st_mtime > REMEMBERED:
                 path.unlink()
             else:
                 yield Game.restored(self._player, kept, monotonic(), time.time())

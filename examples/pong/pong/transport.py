@@ -19,7 +19,7 @@ class NotDone(Exception):
 class Transport(Protocol):
     """What the game needs of a network."""
 
-    async def ask(self, player: str, command: str, arguments: Mapping[str, object]) -> object:
+    async def ask(self, player: str, command: str, *arguments: object) -> object:
         """Call a command of another player once, and return its value.
 
         :raises NotDone: nobody answered in time, or the player refused.
@@ -36,10 +36,10 @@ class OverMqtt:
     def __init__(self, device: Device) -> None:
         self._device = device
 
-    async def ask(self, player: str, command: str, arguments: Mapping[str, object]) -> object:
+    async def ask(self, player: str, command: str, *arguments: object) -> object:
         """See `Transport`."""
         try:
-            return await self._device.call(player, command, **arguments)
+            return await self._device.call(player, command, *arguments)
         except OutriderError as error:
             raise NotDone(str(error)) from error
 
@@ -51,7 +51,7 @@ class OverHttp:
         self._client = client
         self._urls = urls
 
-    async def ask(self, player: str, command: str, arguments: Mapping[str, object]) -> object:
+    async def ask(self, player: str, command: str, *arguments: object) -> object:
         """See `Transport`."""
         if (url := self._urls.get(player)) is None:
             raise NotDone(f"nobody has said where {player} is: --at {player}=http://HOST:PORT")
@@ -59,6 +59,6 @@ class OverHttp:
             response = await self._client.post(f"{url.rstrip('/')}/{command}", json=arguments, timeout=HTTP_WAIT)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotDone(f"{url} does not answer: {str(error) or type(error).__name__}") from error
-        if response.status_code != httpx.codes.OK:
+        if not response.is_success:
             raise NotDone(response.text or f"{url} answered with {response.status_code}")
         return response.json() if response.headers["content-type"].startswith("application/json") else response.text

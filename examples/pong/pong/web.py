@@ -1,14 +1,15 @@
-"""A player's commands over HTTP: `POST /ping`, and each other command in the same way, arguments as a JSON object."""
+"""A player's commands over HTTP: `POST /ping`, and each other one so, with its arguments as a JSON object or list."""
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, Raw
 
 from outrider.schema import CommandSpec, Encoding, InvalidArguments
@@ -18,22 +19,31 @@ from .player import Player
 
 
 def application(player: Player) -> Litestar:
-    """What a player serves. Arguments are checked as a device checks those that come over MQTT."""
-    commands = {function.__name__: (CommandSpec(function), function) for function in player.commands}
+    """What a player serves."""
 
     @get("/ping", media_type=MediaType.TEXT)
     async def get_ping() -> str:
         return "pong"
 
-    @post("/{name:str}", status_code=200)
-    async def command(name: str, request: Request[None, None, State]) -> Response[object]:
-        if name not in commands:
-            raise HTTPException(f"there is no command {name}: {', '.join(commands)}", status_code=404)
+    posts = [_post(function) for function in player.commands]
+    return Litestar(
+        [get_ping, *posts],
+        exception_handlers={HTTPException: _in_words},
+        openapi_config=None,
+        logging_config=None,  # the program's own
+    )
+
+
+def _post(function: Callable[..., Awaitable[object]]) -> HTTPRouteHandler:
+    """The route of one command, whose arguments are checked as a device checks those that come over MQTT."""
+    spec = CommandSpec(function)
+
+    async def command(request: Request[None, None, State]) -> Response[object]:
         body = await request.body()
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json" and (body or name != "ping"):
+        is_json = request.headers.get("content-type", "").partition(";")[0] == "application/json"
+        if not is_json and (body or spec.name != "ping"):
             # A page of another site can make a browser send anything but this without asking.
             raise HTTPException("send JSON, with Content-Type: application/json", status_code=415)
-        spec, function = commands[name]
         try:
             answer = await function(**spec.arguments(Raw(body) if body else UNSET, Encoding.JSON))
         except InvalidArguments as error:
@@ -42,7 +52,7 @@ def application(player: Player) -> Litestar:
             raise HTTPException(str(error), status_code=409) from error
         return Response(answer, media_type=MediaType.TEXT if isinstance(answer, str) else MediaType.JSON)
 
-    return Litestar([get_ping, command], exception_handlers={HTTPException: _in_words}, openapi_config=None)
+    return post(f"/{spec.name}", status_code=200)(command)
 
 
 def listening(address: str) -> socket.socket:

@@ -1,0 +1,170 @@
+"""Real players, on a real broker, each test with folders of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+import pytest
+
+LIMIT = 15.0
+POLL = 0.02
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = LIMIT) -> None:
+    """Wait for what no event tells of."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(POLL)
+
+
+def free_port(count: int = 1) -> int:
+    """The first of so many ports in a row that are free."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port: int = first.getsockname()[1]
+            try:
+                for following in range(1, count):
+                    socket.create_server(("127.0.0.1", port + following)).close()
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+class Stage:
+    """Starts brokers and players, and asks them as a user does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port(2)  # the embedded broker needs two
+        self.environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "OUTRIDER_BROKER": f"mqtt://127.0.0.1:{self.port}",
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        }
+        self._processes: list[Popen[bytes]] = []
+
+    def spawn(self, *program: str) -> "Popen[bytes]":
+        """Run a module of this environment; its output is in `output.txt`."""
+        with (self.folder / "output.txt").open("ab") as output:
+            process = Popen(
+                [sys.executable, "-m", *program],
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "output.txt").read_text()
+
+    def broker(self) -> "Popen[bytes]":
+        """A broker that takes connections; another one on the same port where the last has ended."""
+        process = self.spawn("outrider.controller.cli.main", "broker", "--port", str(self.port))
+        until(lambda: _answers(self.port), f"a broker on {self.port}\n{self.output}")
+        return process
+
+    def player(self, name: str, *options: str) -> "Popen[bytes]":
+        """A player, from when its log is there."""
+        process = self.spawn("pong", "player", name, *options)
+        until(lambda: self.log_file(name).exists() or process.poll() is not None, f"{name}\n{self.output}")
+        return process
+
+    def pong(self, *arguments: str, fails: bool = False) -> str:
+        """What `python -m pong …` prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pong", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT * 2,
+            check=False,
+        )
+        assert (done.returncode != 0) == fails, f"{arguments}\n{done.stdout}{done.stderr}\n{self.output}"
+        return done.stderr if fails else done.stdout
+
+    def all_there(self, *names: str) -> None:
+        """Wait until a broker knows these players."""
+        until(lambda: all(self._is_ready(name) for name in names), f"{names} are ready\n{self.output}")
+
+    def log_file(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def log(self, name: str) -> str:
+        """A player's log so far."""
+        return self.log_file(name).read_text()
+
+    def pings(self, name: str, opponent: str, game: str = "pong") -> int:
+        """The number of the last ping that a player has sent or got in a game."""
+        found = re.findall(rf" {game} between {name} and {opponent}: ping (\d+) ", self.log(name))
+        return int(found[-1]) if found else 0
+
+    def until_pinged(self, name: str, opponent: str, more: int = 4, game: str = "pong") -> None:
+        """Wait for so many more pings."""
+        wanted = self.pings(name, opponent, game) + more
+        until(lambda: self.pings(name, opponent, game) >= wanted, f"ping {wanted}\n{self.log(name)}\n{self.output}")
+
+    def until_logged(self, name: str, words: str) -> None:
+        until(lambda: words in self.log(name), f"{words!r}\n{self.log(name)}\n{self.output}")
+
+    def _is_ready(self, name: str) -> bool:
+        done = subprocess.run(
+            [sys.executable, "-m", "outrider.controller.cli.main", "send", name, "ping", "--quiet"],
+            env=self.environment,
+            capture_output=True,
+            timeout=LIMIT * 2,
+            check=False,
+        )
+        return done.returncode == 0
+
+    def close(self) -> None:
+        """End what was started."""
+        for process in reversed(self._processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._processes:
+            try:
+                process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Generator[Stage]:
+    stage = Stage(tmp_path)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def playing(stage: Stage) -> Stage:
+    """A broker, with first and second on it."""
+    stage.broker()
+    stage.player("first")
+    stage.player("second")
+    stage.all_there("first", "second")
+    return stage
