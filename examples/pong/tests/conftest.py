@@ -1,5 +1,6 @@
 """Real players, on a real broker, each test with folders of its own."""
 
+import contextlib
 import os
 import re
 import signal
@@ -121,6 +122,14 @@ class Stage:
 
     def until_logged(self, name: str, words: str) -> None:
         until(lambda: words in self.log(name), f"{words!r}\n{self.log(name)}\n{self.output}")
+
+    def kill_player(self, name: str) -> None:
+        """Kill the player of this stage's own broker that `pong run` has started."""
+        words = [b"player", name.encode(), b"--broker", self.environment["OUTRIDER_BROKER"].encode()]
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if b"\0".join(words) in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
 
     def _is_ready(self, name: str) -> bool:
         done = subprocess.run(

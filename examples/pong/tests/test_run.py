@@ -1,0 +1,38 @@
+"""`make run`: two players, a broker where there is none, and an end to all of it."""
+
+import re
+import signal
+
+import httpx
+
+from .conftest import Stage, free_port, until
+
+
+def test_run_starts_two_players_and_ctrl_c_ends_them(stage: Stage) -> None:
+    stage.broker()
+    port = free_port(2)
+    running = stage.spawn(
+        "pong", "run", "--http", f"127.0.0.1:{port}", "--broker", stage.environment["OUTRIDER_BROKER"]
+    )
+    stage.all_there("first", "second")
+    for number in (port, port + 1):
+        assert httpx.get(f"http://127.0.0.1:{number}/ping", trust_env=False).text == "pong"
+    assert re.search(r"pong start 1000 --broker mqtt://", stage.output)
+    stage.pong("start", "30")
+    stage.until_pinged("second", "first")
+    running.send_signal(signal.SIGINT)
+    assert running.wait(15) == 0
+    assert "nobody plays" in stage.pong("status") or "terminated" in stage.pong("status")
+
+
+def test_run_starts_a_killed_player_again(stage: Stage) -> None:
+    stage.broker()
+    stage.spawn("pong", "run", "--broker", stage.environment["OUTRIDER_BROKER"])
+    stage.all_there("first", "second")
+    stage.pong("start", "100")
+    stage.until_pinged("second", "first")
+    stage.kill_player("second")
+    stage.until_logged("first", "waits for second")
+    until(lambda: "is started again" in stage.output, stage.output)
+    stage.until_logged("first", "second is back")
+    stage.until_pinged("first", "second")
