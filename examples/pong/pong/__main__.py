@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from outrider.controller import Fleet
-from outrider.schema import OutriderError
+from outrider.schema import OutriderError, UnknownTarget
 
 from .game import Refused
 from .player import View
@@ -138,7 +138,8 @@ class Asking:
     async def views(self) -> list[View]:
         """How all games of all players stand."""
         answers = await self._ask(list(self._urls) if self._over_http else None, "games", (), list[View])
-        return [view for answer in answers for view in answer]
+        views = [view for answer in answers for view in answer]
+        return sorted(views, key=lambda view: (view.player, view.opponent, view.game))
 
     async def _ask(
         self, players: list[str] | None, command: str, arguments: tuple[object, ...], kind: type[T]
@@ -149,7 +150,10 @@ class Asking:
                 return [msgspec.convert(await http.ask(each, command, *arguments), kind) for each in players or ()]
         async with Fleet(self._broker, prefix=self._prefix) as fleet:
             target = f"@{GROUP}" if players is None else players[0]
-            dispatch = fleet.dispatch(target, command, arguments, if_offline="fail", wait=ANSWER_WITHIN)
+            try:
+                dispatch = fleet.dispatch(target, command, arguments, if_offline="fail", wait=ANSWER_WITHIN)
+            except UnknownTarget as error:
+                raise NotDone(f"no player is there: {error}" if players is None else str(error)) from error
             answers: list[T] = []
             async for outcome in dispatch.each(kind):
                 if outcome.done:

@@ -22,8 +22,8 @@ async def run(http: str | None, broker: str | None) -> None:
     :param broker: URL; else that of one on this machine, which is started where there is none.
     """
     ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, ended.set)
     programs: list[list[str]] = []
     if broker is None and not await _answers("127.0.0.1", 1883):
         programs.append(["outrider.controller.cli.main", "broker"])

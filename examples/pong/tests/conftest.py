@@ -1,5 +1,6 @@
 """Real players, on a real broker, each test with folders of its own."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,6 +14,11 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 import pytest
+from pong.__main__ import app
+from typer.testing import CliRunner
+
+from outrider.controller import Fleet
+from outrider.schema import OutriderError
 
 LIMIT = 15.0
 POLL = 0.02
@@ -76,28 +82,22 @@ class Stage:
     def broker(self) -> "Popen[bytes]":
         """A broker that takes connections; another one on the same port where the last has ended."""
         process = self.spawn("outrider.controller.cli.main", "broker", "--port", str(self.port))
-        until(lambda: _answers(self.port), f"a broker on {self.port}\n{self.output}")
+        until(lambda: answers(self.port), f"a broker on {self.port}\n{self.output}")
         return process
 
     def player(self, name: str, *options: str) -> "Popen[bytes]":
-        """A player, from when its log is there."""
-        process = self.spawn("pong", "player", name, *options)
-        until(lambda: self.log_file(name).exists() or process.poll() is not None, f"{name}\n{self.output}")
-        return process
+        """A player; whoever needs it there asks `all_there`."""
+        return self.spawn("pong", "player", name, *options)
 
     def pong(self, *arguments: str, fails: bool = False) -> str:
-        """What `python -m pong …` prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pong", *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT * 2,
-            check=False,
-        )
-        assert (done.returncode != 0) == fails, f"{arguments}\n{done.stdout}{done.stderr}\n{self.output}"
+        """What `pong …` prints, run in this process, which has imported all of it already."""
+        done = CliRunner().invoke(app, arguments, env=self.environment)
+        assert (done.exit_code != 0) == fails, f"{arguments}\n{done.output}\n{self.output}"
         return done.stderr if fails else done.stdout
+
+    def status(self, game: str) -> str:
+        """The lines of `pong status` about the games of a name."""
+        return "".join(line for line in self.pong("status").splitlines(keepends=True) if f": {game} with" in line)
 
     def all_there(self, *names: str) -> None:
         """Wait until a broker knows these players."""
@@ -108,7 +108,8 @@ class Stage:
 
     def log(self, name: str) -> str:
         """A player's log so far."""
-        return self.log_file(name).read_text()
+        path = self.log_file(name)
+        return path.read_text() if path.exists() else ""
 
     def pings(self, name: str, opponent: str, game: str = "pong") -> int:
         """The number of the last ping that a player has sent or got in a game."""
@@ -131,15 +132,20 @@ class Stage:
                 if b"\0".join(words) in (process / "cmdline").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
 
+    def call(self, requester: str, device: str, command: str, *arguments: object) -> object:
+        """Call a command of a player as somebody."""
+
+        async def ask() -> object:
+            async with Fleet(self.environment["OUTRIDER_BROKER"], requester=requester) as fleet:
+                return await fleet.call(device, command, *arguments)
+
+        return asyncio.run(ask())
+
     def _is_ready(self, name: str) -> bool:
-        done = subprocess.run(
-            [sys.executable, "-m", "outrider.controller.cli.main", "send", name, "ping", "--quiet"],
-            env=self.environment,
-            capture_output=True,
-            timeout=LIMIT * 2,
-            check=False,
-        )
-        return done.returncode == 0
+        try:
+            return self.call("stage", name, "ping") == "pong"
+        except OutriderError:
+            return False
 
     def close(self) -> None:
         """End what was started."""
@@ -154,7 +160,7 @@ class Stage:
                 process.wait()
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -169,11 +175,13 @@ def stage(tmp_path: Path) -> Generator[Stage]:
     stage.close()
 
 
-@pytest.fixture
-def playing(stage: Stage) -> Stage:
-    """A broker, with first and second on it."""
+@pytest.fixture(scope="session")
+def playing(tmp_path_factory: pytest.TempPathFactory) -> Generator[Stage]:
+    """A broker with first, second and third on it. All tests share them, each with a game of its own."""
+    stage = Stage(tmp_path_factory.mktemp("playing"))
     stage.broker()
-    stage.player("first")
-    stage.player("second")
-    stage.all_there("first", "second")
-    return stage
+    for name in ("first", "second", "third"):
+        stage.player(name)
+    stage.all_there("first", "second", "third")
+    yield stage
+    stage.close()

@@ -2,9 +2,16 @@
 
 import re
 import signal
+import subprocess
+import sys
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
+
+import pytest
+
+from outrider.schema import CommandFailed
 
 from .conftest import Stage, until
 
@@ -15,88 +22,120 @@ def _times(log: str, words: str) -> list[float]:
 
 
 def test_players_ping_each_other_in_turn_at_the_interval(playing: Stage) -> None:
-    assert "first: pong with second is running, 40 ms" in playing.pong("start", "40")
-    playing.until_pinged("first", "second", 20)
+    assert "first: turns with second is running, 40 ms" in playing.pong("start", "40", "--game", "turns")
+    playing.until_pinged("first", "second", 20, game="turns")
     first, second = playing.log("first"), playing.log("second")
-    between = "pong between second and first"
+    between = "turns between second and first"
     assert f"{between}: ping 1 from first: pong" in second
     assert f"{between}: ping 2 to first" in second
-    assert re.search(r"ping 1 to second\n.* pong from second\n.* ping 2 from second: pong\n.* ping 3 to second", first)
-    sent = _times(first + second, r"ping \d+ to")
+    mine = "\n".join(line for line in first.splitlines() if " turns between" in line)
+    assert re.search(r"ping 1 to second\n.* pong from second\n.* ping 2 from second: pong\n.* ping 3 to second", mine)
+    sent = _times(first + second, r" turns .*ping \d+ to")
     assert abs(median(later - earlier for earlier, later in pairwise(sorted(sent))) - 0.04) < 0.005
+    playing.pong("stop", "--game", "turns")
 
 
 def test_pause_and_resume_keep_what_was_left_and_the_interval(playing: Stage) -> None:
-    playing.pong("start", "3000")
-    playing.until_pinged("second", "first", 1)
-    assert "is paused, 3000 ms" in playing.pong("pause")
-    playing.until_logged("second", "paused by first")
-    (left,) = re.findall(r"paused, (\d+) ms left", playing.log("first"))
-    status = playing.pong("status")
-    assert len(re.findall(r"is paused, 3000 ms, 1 pings, second pings in \d+ ms", status)) == 2
-    assert "resume" not in playing.log("second")
-    assert "is running, 3000 ms" in playing.pong("resume")
-    playing.until_logged("first", "ping 2 from second: pong")
-    (resumed,) = _times(playing.log("first"), r"second: running, 3000 ms")[1:]
-    (pinged,) = _times(playing.log("first"), r"ping 2 from second")
-    assert abs(pinged - resumed - int(left) / 1000) < 0.2
+    game = ("--game", "held")
+    playing.pong("start", "5000", *game)
+    assert "is paused, 5000 ms" in playing.pong("pause", *game)
+    playing.until_logged("second", "held between second and first: paused by first")
+    (left,) = re.findall(r"held .* paused, (\d+) ms left", playing.log("first"))
+    assert len(re.findall(r"is paused, 5000 ms, 1 pings, second pings in \d+ ms", playing.status("held"))) == 2
+    assert "is running, 5000 ms" in playing.pong("resume", *game)
+    playing.until_logged("first", "held between first and second: ping 2 from second: pong")
+    (resumed,) = _times(playing.log("first"), r"held .*second: running, 5000 ms")[1:]
+    (pinged,) = _times(playing.log("first"), r"held .* ping 2 from second")
+    assert abs(pinged - resumed - int(left) / 1000) < 0.3
+    playing.pong("stop", *game)
 
 
 def test_pause_holds_whoever_is_asked(playing: Stage) -> None:
-    playing.pong("start", "30")
-    assert "second: pong with first is paused" in playing.pong("pause", "--between", "second", "first")
-    playing.until_logged("first", "paused by second")
-    pings = playing.pings("second", "first")
-    assert "first: pong with second is running" in playing.pong("resume")
-    playing.until_pinged("second", "first")
-    assert playing.pings("second", "first") > pings
+    game = ("--game", "asked")
+    playing.pong("start", "30", *game)
+    assert "second: asked with first is paused" in playing.pong("pause", *game, "--between", "second", "first")
+    playing.until_logged("first", "asked between first and second: paused by second")
+    pings = playing.pings("second", "first", "asked")
+    assert "first: asked with second is running" in playing.pong("resume", *game)
+    playing.until_pinged("second", "first", game="asked")
+    assert playing.pings("second", "first", "asked") > pings
+    playing.pong("stop", *game)
 
 
 def test_stop_ends_the_game_and_leaves_the_players(playing: Stage) -> None:
-    playing.pong("start", "30")
-    assert "is stopped" in playing.pong("stop")
-    playing.until_logged("second", "stopped by first")
+    game = ("--game", "ended")
+    playing.pong("start", "30", *game)
+    assert "is stopped" in playing.pong("stop", *game)
+    playing.until_logged("second", "ended between second and first: stopped by first")
     playing.all_there("first", "second")
-    assert "is running, 20 ms" in playing.pong("start", "20")
-    playing.until_pinged("first", "second")
+    assert "is running, 20 ms" in playing.pong("start", "20", *game)
+    playing.until_pinged("first", "second", game="ended")
+    playing.pong("stop", *game)
 
 
 def test_command_that_makes_no_sense_says_so_and_changes_nothing(playing: Stage) -> None:
-    assert playing.pong("status") == "nobody plays\n"
+    game = ("--game", "wrong")
     for command in ("pause", "resume", "stop"):
-        said = playing.pong(command, fails=True)
-        assert "pong between first and second is not being played" in said, said
-    playing.pong("start", "86400000")
-    before = re.sub(r" in \d+ ms", "", playing.pong("status"))
-    assert "is running already: stop it first" in playing.pong("start", "5", fails=True)
-    assert "is running already" in playing.pong("start", "5", "--between", "second", "first", fails=True)
-    assert "is running, not paused" in playing.pong("resume", fails=True)
-    assert re.sub(r" in \d+ ms", "", playing.pong("status")) == before
-    playing.pong("pause")
-    assert "is paused, not running" in playing.pong("pause", fails=True)
-    assert "is paused already" in playing.pong("start", "5", fails=True)
-    playing.pong("stop")
-    assert "is stopped, not running or paused" in playing.pong("stop", fails=True)
-    assert "cannot play against itself" in playing.pong("start", "5", "--between", "first", "first", fails=True)
-    assert ">= 1" in playing.pong("start", "0", fails=True)
+        said = playing.pong(command, *game, fails=True)
+        assert "wrong between first and second is not being played" in said, said
+    assert playing.status("wrong") == ""
+    playing.pong("start", "86400000", *game)
+    before = re.sub(r" in \d+ ms", "", playing.status("wrong"))
+    assert "is running already: stop it first" in playing.pong("start", "5", *game, fails=True)
+    other_side = playing.pong("start", "5", *game, "--between", "second", "first", fails=True)
+    assert "is running already" in other_side
+    assert "is running, not paused" in playing.pong("resume", *game, fails=True)
+    assert re.sub(r" in \d+ ms", "", playing.status("wrong")) == before
+    playing.pong("pause", *game)
+    assert "is paused, not running" in playing.pong("pause", *game, fails=True)
+    assert "is paused already" in playing.pong("start", "5", *game, fails=True)
+    playing.pong("stop", *game)
+    assert "is stopped, not running or paused" in playing.pong("stop", *game, fails=True)
+    itself = playing.pong("start", "5", *game, "--between", "first", "first", fails=True)
+    assert "cannot play against itself" in itself
+    assert ">= 1" in playing.pong("start", "0", *game, fails=True)
     assert "Traceback" not in playing.output
 
 
 def test_many_games_go_on_side_by_side(playing: Stage) -> None:
-    playing.player("third")
-    playing.all_there("third")
-    playing.pong("start", "20")
-    playing.pong("start", "25", "--game", "other")
-    playing.pong("start", "30", "--between", "third", "first")
-    playing.until_pinged("first", "second", 10)
-    playing.until_pinged("second", "first", 10, game="other")
-    playing.until_pinged("first", "third", 10)
-    playing.pong("pause", "--game", "other")
-    status = playing.pong("status")
-    assert "first: pong with second is running, 20 ms" in status
-    assert "first: other with second is paused, 25 ms" in status
-    assert "first: pong with third is running, 30 ms" in status
-    playing.until_pinged("first", "second", 10)
+    playing.pong("start", "20", "--game", "one")
+    playing.pong("start", "25", "--game", "two")
+    playing.pong("start", "30", "--game", "one", "--between", "third", "first")
+    playing.until_pinged("first", "second", 10, game="one")
+    playing.until_pinged("second", "first", 10, game="two")
+    playing.until_pinged("first", "third", 10, game="one")
+    playing.pong("pause", "--game", "two")
+    assert "first: one with second is running, 20 ms" in playing.status("one")
+    assert "first: one with third is running, 30 ms" in playing.status("one")
+    assert "first: two with second is paused, 25 ms" in playing.status("two")
+    playing.until_pinged("first", "second", 10, game="one")
+    for arguments in (("one",), ("two",), ("one", "--between", "third", "first")):
+        playing.pong("stop", "--game", *arguments)
+
+
+def test_player_that_is_not_there_is_named(playing: Stage) -> None:
+    assert "nobody" in playing.pong("start", "50", "--between", "nobody", "first", fails=True)
+    said = playing.pong("start", "50", "--between", "first", "nobody")
+    assert re.search("waits for nobody: .*no such device has been seen", said), said
+    playing.pong("stop", "--between", "first", "nobody")
+
+
+def test_only_its_players_move_a_game(playing: Stage) -> None:
+    playing.pong("start", "86400000", "--game", "safe")
+    score = {"game": "safe", "players": ["first", "second"], "pong_time_ms": 5, "began": 9 * 10**15, "pings": 7}
+    with pytest.raises(CommandFailed, match="mallory does not play safe"):
+        playing.call("mallory", "second", "ping", score)
+    assert "86400000 ms, 1 pings" in playing.status("safe")
+    assert playing.call("anybody", "second", "ping") == "pong"
+    playing.pong("stop", "--game", "safe")
+
+
+@pytest.mark.parametrize("program", [(sys.executable, "-m", "pong"), (str(Path(sys.executable).with_name("pong")),)])
+def test_program_is_run_as_a_script_and_as_a_module(playing: Stage, program: tuple[str, ...]) -> None:
+    command = [*program, "pause", "--game", "unknown"]
+    done = subprocess.run(command, env=playing.environment, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pong: first: unknown between first and second is not being played" in done.stderr
 
 
 def test_killed_player_is_waited_for_and_goes_on_when_it_is_back(stage: Stage) -> None:
@@ -166,17 +205,3 @@ def test_game_survives_a_restart_of_the_broker(stage: Stage) -> None:
     stage.broker()
     stage.until_pinged("first", "second", 10)
     stage.until_pinged("second", "first", 10)
-
-
-def test_player_that_is_not_there_is_named(playing: Stage) -> None:
-    assert "nobody" in playing.pong("start", "50", "--between", "nobody", "first", fails=True)
-    said = playing.pong("start", "50", "--between", "first", "nobody")
-    assert re.search("waits for nobody: .*no such device has been seen", said), said
-
-
-def test_only_its_players_move_a_game(playing: Stage) -> None:
-    playing.pong("start", "86400000")
-    score = '{"game": "pong", "players": ["first", "second"], "pong_time_ms": 5, "began": 9000000000000000, "pings": 7}'
-    playing.spawn("outrider.controller.cli.main", "send", "second", "ping", f"[{score}]", "--as", "mallory")
-    until(lambda: "mallory does not play pong" in playing.output, "it was refused")
-    assert "86400000 ms, 1 pings" in playing.pong("status")

@@ -5,7 +5,7 @@ import signal
 
 import httpx
 
-from .conftest import Stage, free_port, until
+from .conftest import Stage, answers, free_port, until
 
 
 def test_run_starts_two_players_and_ctrl_c_ends_them(stage: Stage) -> None:
@@ -22,7 +22,9 @@ def test_run_starts_two_players_and_ctrl_c_ends_them(stage: Stage) -> None:
     stage.until_pinged("second", "first")
     running.send_signal(signal.SIGINT)
     assert running.wait(15) == 0
-    assert "nobody plays" in stage.pong("status") or "terminated" in stage.pong("status")
+    assert not answers(port)
+    assert not answers(port + 1)
+    assert "no player is there" in stage.pong("status", fails=True)
 
 
 def test_run_starts_a_killed_player_again(stage: Stage) -> None:
