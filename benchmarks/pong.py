@@ -1,8 +1,8 @@
 """How well the players of examples/pong keep their interval: python -m benchmarks.pong
 
-Two players, processes of their own, ping each other. Each writes to its log when it sends a ping; both are on this machine
-and so on one clock. Reported is by how much the time from one ping to the next differs from the interval, and the drift:
-how far the last ping is from where so many intervals after the first would be.
+Two players, processes of their own, ping each other. Each writes to its log when it sends a ping; both are on this
+machine and so on one clock. Reported is by how much the time from one ping to the next differs from the interval, and
+the drift: how far the last ping is from where so many intervals after the first would be.
 """
 
 import argparse
@@ -71,12 +71,12 @@ async def measure(transport: str, interval: int, rounds: int) -> Figures:
                 options = [*where, "--http", url]
                 await stack.enter_async_context(_program(folder, environment, "player", player, *options))
             async with asyncio.timeout(START_LIMIT):
-                while not await _ends_well(folder, environment, "start", str(interval), *where):
+                while not await _ends_well(folder, environment, "start", str(interval), *where):  # noqa: ASYNC110
                     await asyncio.sleep(0.5)
             logs = [folder / "first.log", folder / "second.log"]
             async with asyncio.timeout(START_LIMIT + 2 * pings * interval / 1000):
                 # Looked at seldom, since whoever looks takes time from the players.
-                while f": ping {pings + 1} " not in logs[0].read_text():
+                while f": ping {pings + 1} " not in logs[0].read_text():  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(1)
         return figures([log.read_text() for log in logs], interval, pings)
 

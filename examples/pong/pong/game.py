@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from .score import Phase, Score
 
-CATCH_UP = 0.1
-"""Seconds that a game may be behind its schedule and still catch up; of long intervals it is half of one."""
+CATCH_UP = 0.5
+"""Seconds that a game may be behind its schedule and still catch up, with shorter intervals."""
 
 PATIENCE = 1.0
 """Seconds after which a player that says nothing is waited for."""
@@ -174,6 +174,6 @@ class Game:
         """
         number, at = self._beat
         should = at + (self.score.pings - number) * self._interval
-        if not 0 <= now - should <= max(self._interval / 2, CATCH_UP):
+        if not 0 <= now - should <= CATCH_UP:
             self._beat = (self.score.pings, should := now)
         return should
