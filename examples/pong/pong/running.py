@@ -8,6 +8,8 @@ from pathlib import Path
 
 from outrider.device import Address
 
+from .web import parsed
+
 AGAIN = 2.0
 """Seconds after which a process that ended by itself is started again."""
 
@@ -79,8 +81,8 @@ async def _answers(host: str, port: int) -> bool:
 
 
 def _after(http: str, ports: int) -> str:
-    host, _, port = http.rpartition(":")
-    return f"{host}:{int(port) + ports}"
+    host, port = parsed(http)
+    return f"{host}:{port + ports}"
 
 
 def _words(url: str, http: str | None, default: bool) -> str:

@@ -27,11 +27,17 @@ class Shelf:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, game: Game) -> None:
-        """Write a game down. A file is replaced as a whole, so a kill leaves the old one or the new one."""
+        """Write a game down. A file is replaced as a whole, so a kill leaves the old one or the new one.
+
+        Where that fails the log says so, and the game goes on: its opponent knows it, too.
+        """
         path = self._path(game.opponent, game.name)
         fresh = path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(game.kept(monotonic(), time.time())))
-        fresh.replace(path)
+        try:
+            fresh.write_bytes(msgspec.json.encode(game.kept(monotonic(), time.time())))
+            fresh.replace(path)
+        except OSError as error:
+            logger.error("%s cannot be written: %s", path, error.strerror)  # noqa: TRY400 - the words say it
 
     def games(self) -> Iterator[Game]:
         """All that were written down."""

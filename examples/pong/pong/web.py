@@ -55,17 +55,29 @@ def _post(function: Callable[..., Awaitable[object]]) -> HTTPRouteHandler:
     return post(f"/{spec.name}", status_code=200)(command)
 
 
+def parsed(address: str) -> tuple[str, int]:
+    """The host and the port of `HOST:PORT`.
+
+    :raises ValueError: it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is no address to listen on: write 127.0.0.1:8000")
+    return host, int(port)
+
+
 def listening(address: str) -> socket.socket:
     """A socket that is bound to `HOST:PORT`.
 
     :raises ValueError: it is no address.
     :raises OSError: it is not this machine's, or taken.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"{address!r} is no address to listen on: write 127.0.0.1:8000")
+    host, port = parsed(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host.strip("[]"), int(port)), family=family)
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family)
+    except OSError as error:
+        raise OSError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 @contextlib.asynccontextmanager

@@ -196,3 +196,22 @@ def test_new_game_counts_against_what_comes_late_of_the_old_one() -> None:
     second.take(old, 0.8)
     assert second.score == first.score
     assert second.score.pong_time_ms == 2000
+
+
+def test_player_that_has_lost_its_files_learns_the_game_from_its_opponent() -> None:
+    first, second = _started(1000)
+    second.take(first.score, 0.0)
+    first.heard(first.score, 0.0)
+    assert first.told
+    forgetful = Game("second", "first", "pong")
+    first.doubt(3.0)
+    assert first.ping_is_out
+    forgetful.take(first.score, 3.0)
+    assert forgetful.score == first.score
+    assert (forgetful.my_turn, forgetful.due) == (True, 4.0)
+
+
+def test_late_answer_is_no_reason_to_wait_anew_at_once() -> None:
+    first, _ = _started(10)
+    first.heard(first.score, 5.0)
+    assert first.due == 5.0

@@ -2,8 +2,10 @@
 
 import re
 import signal
+import socket
 
 import httpx
+import pytest
 
 from .conftest import Stage, answers, free_port, until
 
@@ -38,3 +40,16 @@ def test_run_starts_a_killed_player_again(stage: Stage) -> None:
     until(lambda: "is started again" in stage.output, stage.output)
     stage.until_logged("first", "second is back")
     stage.until_pinged("first", "second")
+
+
+@pytest.mark.parametrize("command", [("run",), ("player", "first")])
+def test_address_that_is_none_is_refused(stage: Stage, command: tuple[str, ...]) -> None:
+    assert stage.spawn("pong", *command, "--http", "8000").wait(15) == 1
+    assert "pong: '8000' is no address to listen on" in stage.output
+
+
+def test_address_that_is_taken_is_named(stage: Stage) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert stage.spawn("pong", "player", "first", "--transport", "http", "--http", address).wait(15) == 1
+    assert f"pong: cannot listen on {address}: Address already in use" in stage.output
