@@ -1,0 +1,1 @@
+"""A game of ping and pong: devices that command each other."""
