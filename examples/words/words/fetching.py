@@ -1,7 +1,7 @@
 """Fetches a page from a stranger's server: bounded in size, time and redirects, and never from a private address.
 
-A name is resolved once for each request, redirects among them. All its addresses must be public, and the connection goes to the
-very address that was judged: a name that means another one a moment later (DNS rebinding) changes nothing.
+A name is resolved once for each request, redirects among them. All its addresses must be public, and the connection
+goes to the very address that was judged: a name that means another one a moment later (DNS rebinding) changes nothing.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 """Finds the addresses that a name stands for; at least one."""
 
 
-class CannotFetch(Exception):  # noqa: N818 - named by its condition, as all others
+class CannotFetch(Exception):
     """A page that there is no text of, and why."""
 
 
@@ -94,7 +94,11 @@ async def fetch(url: str, *, private: bool = False, resolve: Resolve | None = No
 
 def decoded(body: bytes, charset: str | None) -> str:
     """The text of a body: by its byte order mark, what HTTP says, what the page says, else UTF-8."""
-    for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+    for mark, name in (
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
         if body.startswith(mark):
             return body.decode(name, "replace")
     said = _META.search(body[:1024])

@@ -1,7 +1,7 @@
 """The jobs: one table in the hub's database, the same on SQLite and PostgreSQL. Its methods block.
 
-A hub that works on a job holds a lease on it. Where the hub dies, the lease ends, and another hub, or this one when it is back,
-takes the job over. The work may then be done twice, and the first result stays.
+A hub that works on a job holds a lease on it. Where the hub dies, the lease ends, and another hub, or this one when it
+is back, takes the job over. The work may then be done twice, and the first result stays.
 """
 
 import time

@@ -1,6 +1,6 @@
 """A worker: a device in the pool `words`. Start as many as there are processors, on as many machines as one likes.
 
-    outrider-device run words.worker:worker --id words-1
+outrider-device run words.worker:worker --id words-1
 """
 
 import asyncio
