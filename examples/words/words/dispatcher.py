@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from msgspec import Raw, Struct
@@ -119,7 +119,7 @@ class Dispatcher:
 
 
 @contextlib.asynccontextmanager
-async def _logged(what: str) -> AsyncIterator[None]:
+async def _logged(what: str) -> AsyncGenerator[None]:
     """Go on after the database, or what sends commands, could not be used; a job's lease ends by itself."""
     try:
         yield

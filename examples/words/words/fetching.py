@@ -9,7 +9,7 @@ import codecs
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
@@ -102,10 +102,10 @@ def decoded(body: bytes, charset: str | None) -> str:
         if body.startswith(mark):
             return body.decode(name, "replace")
     said = _META.search(body[:1024])
-    for name in (charset, said[1].decode("ascii", "replace") if said else None):
-        if name:
+    for label in (charset, said[1].decode("ascii", "replace") if said else None):
+        if label:
             try:
-                found = codecs.lookup(name).name
+                found = codecs.lookup(label).name
                 # What calls itself Latin-1 is Windows' superset of it (WHATWG, Encoding).
                 return body.decode("cp1252" if found in ("iso8859-1", "ascii") else found, "replace")
             except (LookupError, UnicodeError, AttributeError):
@@ -114,7 +114,7 @@ def decoded(body: bytes, charset: str | None) -> str:
 
 
 @asynccontextmanager
-async def _opened(url: httpx.URL, private: bool, resolve: Resolve) -> AsyncIterator[httpx.Response]:
+async def _opened(url: httpx.URL, private: bool, resolve: Resolve) -> AsyncGenerator[httpx.Response]:
     transport = _Checked(private, resolve)
     # No proxy of the environment: it would resolve the name itself.
     client = httpx.AsyncClient(

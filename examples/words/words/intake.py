@@ -20,7 +20,7 @@ class Intake:
 
     async def add(self, url: str) -> str:
         """Write a job down, and return its id when that has been committed."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((url, future))
         self._some.set()
         return await future

@@ -1,7 +1,7 @@
 """The queue of one hub: the table, what takes new jobs, and what sends them, as long as the hub runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,7 +20,7 @@ class Queue:
     _intake: Intake
 
     @asynccontextmanager
-    async def opened(self, hub: Context) -> AsyncIterator[None]:
+    async def opened(self, hub: Context) -> AsyncGenerator[None]:
         """Open the table, and send jobs to workers until the hub ends."""
         self._jobs = await asyncio.to_thread(Jobs, hub.database, hub.name)
         dispatcher = Dispatcher(hub.fleet, self._jobs)
