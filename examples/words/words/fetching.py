@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -56,10 +57,10 @@ def check_url(url: str) -> httpx.URL:
     if len(url) > LONGEST:
         raise ValueError(f"the URL has more than {LONGEST:,} characters")
     try:
-        parsed = httpx.URL(url.strip())
-    except (httpx.InvalidURL, UnicodeError) as error:
+        parsed, port = httpx.URL(url), urlsplit(url).port
+    except (httpx.InvalidURL, ValueError) as error:
         raise ValueError(f"{url!r} is no URL: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if parsed.scheme not in ("http", "https") or not parsed.host or port == 0:
         raise ValueError(f"{url!r} is no URL of a page: write http://… or https://…")
     return parsed
 

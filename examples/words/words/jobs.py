@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Column, Double, Index, Integer, MetaData, Table, Text, create_engine, insert, or_, select, update
 from sqlalchemy.engine import Engine
 
-LEASE: Final = 15.0
+LEASE: Final = 10.0
 """Seconds for which a hub has a job, unless it renews that. Clocks of hubs may differ by less."""
 
 IN_PROGRESS: Final = "IN_PROGRESS"
