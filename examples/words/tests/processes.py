@@ -51,12 +51,11 @@ class Running:
         return found
 
     async def ended(self, limit: float = LIMIT) -> int:
-        async def look() -> tuple[int] | None:
-            code = self.process.poll()
-            return None if code is None else (code,)
+        async def look() -> bool:
+            return self.process.poll() is not None
 
-        (code,) = await until(look, limit) or (0,)
-        return code
+        await until(look, limit)
+        return self.process.returncode
 
     def kill(self) -> None:
         self.process.kill()
@@ -142,7 +141,7 @@ class Hub:
         self.process = process
         self.url = url
 
-    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - as httpx has them
         async with httpx.AsyncClient(base_url=self.url, timeout=LIMIT, verify=_CONTEXT) as client:
             return await client.request(method, path, **options)
 

@@ -89,7 +89,7 @@ async def test_run_starts_hub_and_workers_and_ends_all_of_them(stage: Stage, sit
         assert (await client.post("/word-count", json={"url": site.add("/a", "a")})).status_code == 202
     running.process.send_signal(how)
     assert await running.ended() == 0
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not any(_is_there(child) for child in children)
 
 
 def test_imports_are_of_the_public_api() -> None:
@@ -110,6 +110,10 @@ async def _ready(stage: Stage, workers: int = 1) -> None:
             return sum(state.status == "ready" for state in fleet.devices()) >= workers
 
         await until(look)
+
+
+def _is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _children(pid: int) -> list[int]:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from words.jobs import LEASE, Jobs
+from words.jobs import LEASE, Claim, Jobs
 
 from tests.postgresql import Server
 
@@ -104,6 +104,10 @@ def test_unknown_job_is_none(two: tuple[Jobs, Jobs]) -> None:
 
 def test_hubs_that_claim_at_once_share_the_jobs(two: tuple[Jobs, Jobs]) -> None:
     ids = two[0].add([f"http://{number}" for number in range(100)])
+
+    def claimed(number: int) -> list[Claim]:
+        return two[number % 2].claim(5)
+
     with ThreadPoolExecutor(8) as threads:
-        claims = list(threads.map(lambda number: two[number % 2].claim(5), range(40)))
+        claims = list(threads.map(claimed, range(40)))
     assert sorted(claim.id for batch in claims for claim in batch) == sorted(ids)
