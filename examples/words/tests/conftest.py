@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql import Server, running
-from tests.processes import Stage
+from tests.processes import Hub, Stage, Standing
 from tests.site import Site
 
 
@@ -18,8 +18,23 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     stage.close()
 
 
+@pytest.fixture(scope="session")
+def standing(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """A hub and a worker that nobody kills."""
+    stage = Stage(tmp_path_factory.mktemp("standing"), broker, prefix="standing")
+    yield Standing(stage, asyncio.run(_serving(stage)))
+    stage.close()
+
+
 async def _started(stage: Stage) -> None:
     await stage.start_broker()
+
+
+async def _serving(stage: Stage) -> Hub:
+    stage.worker("words-1")
+    hub = await stage.hub()
+    await hub.until_ready("words-1")
+    return hub
 
 
 @pytest.fixture

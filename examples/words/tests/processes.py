@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -132,6 +132,13 @@ class Stage:
                 running.kill()
         for file in self._files:
             file.close()
+
+
+class Standing(NamedTuple):
+    """A hub and a worker, `words-1`, that nobody kills."""
+
+    stage: Stage
+    hub: "Hub"
 
 
 class Hub:

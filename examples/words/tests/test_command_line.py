@@ -12,13 +12,12 @@ import pytest
 import words
 
 from outrider.controller import Fleet
-from tests.processes import Stage, until
+from tests.processes import Stage, Standing, until
 from tests.site import Site
 
 
-async def test_outrider_send_counts_a_page(stage: Stage, site: Site) -> None:
-    stage.worker("words-1")
-    await _ready(stage)
+async def test_outrider_send_counts_a_page(standing: Standing, site: Site) -> None:
+    stage = standing.stage
     url = site.add("/page", "One two two")
     sent = stage.start("outrider", "send", "any:words", "count_words", f"url={url}", "--json")
     assert await sent.ended() == 0, sent.output
@@ -43,9 +42,8 @@ async def test_list_of_pages_and_a_file_are_mapped_over_the_pool(stage: Stage, s
     assert first.count("█") > 50 > 1 > second.count("█")
 
 
-async def test_what_cannot_be_counted_is_told_and_the_rest_is_counted(stage: Stage, site: Site) -> None:
-    stage.worker("words-1")
-    await _ready(stage)
+async def test_what_cannot_be_counted_is_told_and_the_rest_is_counted(standing: Standing, site: Site) -> None:
+    stage = standing.stage
     good, bad = site.add("/good", "fine"), site.add("/bad", status=500)
     counted = stage.start("python", "-m", "words", "count", good, bad)
     assert await counted.ended() == 1

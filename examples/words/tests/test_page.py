@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from tests.processes import Stage
+from tests.processes import Standing
 from tests.site import Site
 
 OPTIONS = (
@@ -28,12 +28,10 @@ async def page() -> AsyncIterator[Page]:
         await browser.close()
 
 
-async def test_page_draws_a_bar_for_each_word(stage: Stage, site: Site, page: Page) -> None:
-    hub = await stage.hub()
-    stage.worker("words-1")
+async def test_page_draws_a_bar_for_each_word(standing: Standing, site: Site, page: Page) -> None:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
-    await page.goto(f"{hub.url}/words")
+    await page.goto(f"{standing.hub.url}/words")
     await page.get_by_label("Page").fill(site.add("/page", "<p>two one two &lt;b&gt;"))
     await page.get_by_role("button", name="Count").click()
     await expect(page.get_by_role("status")).to_have_text("4 words, 3 different", timeout=15_000)

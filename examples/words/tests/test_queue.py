@@ -13,16 +13,15 @@ from pathlib import Path
 import pytest
 
 from outrider.controller import Fleet
-from tests.processes import Hub, Stage, until
+from tests.processes import Hub, Stage, Standing, until
 from tests.site import Site
 
 PAGE = "<h1>One, two</h1><p>two THREE o'clock</p><script>unseen()</script>"
 COUNTS = {"one": 1, "two": 2, "three": 1, "o'clock": 1}
 
 
-async def test_job_is_scheduled_done_and_fetched(stage: Stage, site: Site) -> None:
-    hub = await stage.hub()
-    stage.worker("words-1")
+async def test_job_is_scheduled_done_and_fetched(standing: Standing, site: Site) -> None:
+    hub = standing.hub
     url = site.add("/page", PAGE)
     answer = await hub.ask("POST", "/word-count", json={"url": url})
     id = answer.json()["data"]["job_id"]
@@ -43,17 +42,16 @@ async def test_job_is_scheduled_done_and_fetched(stage: Stage, site: Site) -> No
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
 
 
-async def test_job_fails_with_the_reason(stage: Stage, site: Site) -> None:
-    hub = await stage.hub()
-    stage.worker("words-1")
+async def test_job_fails_with_the_reason(standing: Standing, site: Site) -> None:
+    hub = standing.hub
     url = site.add("/gone", "", 410)
     job = await hub.end(id := await hub.submit(url))
     assert job.pop("error").endswith(f"{url} answered 410 Gone")
     assert job == {"job_id": id, "url": url, "status": "FAIL"}
 
 
-async def test_requests_that_cannot_be_are_400_in_the_envelope(stage: Stage) -> None:
-    hub = await stage.hub()
+async def test_requests_that_cannot_be_are_400_in_the_envelope(standing: Standing) -> None:
+    hub = standing.hub
     bad = [b"", b"no json", b"[]", b"{}", b'{"url": 7}', b'{"url": "x"}', b'{"url": "ftp://a/"}', b'{"url": "http://"}']
     bad += [b'{"url": "http://a/%s"}' % (b"x" * 3000), b'{"url": "http://a/", "uri": ""}', b'"\xff"']
     for body in bad:
@@ -101,27 +99,23 @@ async def test_private_address_is_refused_by_number_by_name_and_after_a_redirect
     assert not site.hits
 
 
-async def test_book_is_counted_as_by_collections_counter(stage: Stage, site: Site) -> None:
-    hub = await stage.hub()
-    stage.worker("words-1")
+async def test_book_is_counted_as_by_collections_counter(standing: Standing, site: Site) -> None:
+    hub = standing.hub
     text = book(3_000_000, 30_000)
     job = await hub.end(await hub.submit(site.add("/book", f"<body><p>{text}</p></body>")))
     assert job["result"] == Counter(re.findall(r"\w[\w']*\w|\w", text.lower()))
     assert len(job["result"]) > 29_000
 
 
-async def test_job_whose_counts_are_too_large_to_be_told_fails(stage: Stage, site: Site) -> None:
-    hub = await stage.hub()
-    stage.worker("words-1")
+async def test_job_whose_counts_are_too_large_to_be_told_fails(standing: Standing, site: Site) -> None:
+    hub = standing.hub
     job = await hub.end(await hub.submit(site.add("/many", " ".join(f"word{number}" for number in range(100_000)))))
     assert job["status"] == "FAIL"
     assert "limit" in job["error"]
 
 
-async def test_worker_answers_while_it_counts(stage: Stage, site: Site) -> None:
-    hub = await stage.hub()
-    stage.worker("words-1")
-    await hub.until_ready("words-1")
+async def test_worker_answers_while_it_counts(standing: Standing, site: Site) -> None:
+    stage, hub = standing
     id = await hub.submit(site.add("/book", "<p>" + book(9_000_000, 1000), held=True))
     await until(lambda: _hit(site, "/book"))
     async with Fleet(stage.broker, prefix=stage.prefix) as fleet:
