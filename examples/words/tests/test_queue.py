@@ -155,6 +155,17 @@ async def test_killed_workers_job_is_done_when_it_is_back(stage: Stage, site: Si
     assert (await hub.end(id))["result"] == COUNTS
 
 
+async def test_job_that_five_workers_did_not_survive_fails(stage: Stage, site: Site) -> None:
+    hub = await stage.hub()
+    id = await hub.submit(site.add("/page", PAGE, held=True))
+    with contextlib.closing(sqlite3.connect(stage.folder / "state-hub/outrider/hub.sqlite")) as database, database:
+        database.execute("UPDATE words_jobs SET attempts = 4")
+    worker = stage.worker("words-1")
+    await until(lambda: _hit(site, "/page"))
+    worker.kill()
+    assert (await hub.end(id))["error"] == "5 workers ended in the middle of it"
+
+
 async def test_jobs_survive_the_end_of_the_hub(stage: Stage, site: Site) -> None:
     hub = await stage.hub()
     stage.worker("words-1")
