@@ -15,7 +15,7 @@ import string
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 from time import perf_counter
@@ -55,7 +55,7 @@ def alone(page: str) -> float:
 
 
 @contextlib.contextmanager
-def site(page: str) -> Iterator[str]:
+def site(page: str) -> Generator[str]:
     """A server that answers everything with this page, and its URL."""
     body = page.encode()
 
