@@ -1,6 +1,6 @@
 """Posts commands over HTTP as fast as they are taken, and prints how many a second.
 
-    python -m benchmarks.poster PORT COUNT CONNECTIONS
+    python -m benchmarks.poster PORT COUNT CONNECTIONS [PATH BODY]
 
 Each connection sends the next request when the answer to the one before has come. Bare sockets: a client library would
 take longer than the servers do.
@@ -10,7 +10,8 @@ import asyncio
 import sys
 from time import perf_counter
 
-BODY = b'{"target":"bench-1","command":"ping"}'
+PATH = "/api/v1/commands"
+BODY = '{"target":"bench-1","command":"ping"}'
 
 
 class Poster(asyncio.Protocol):
@@ -58,12 +59,12 @@ def _length(head: bytes) -> int:
     return int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
 
 
-async def post(port: int, count: int, connections: int) -> float:
+async def post(port: int, count: int, connections: int, path: str = PATH, body: str = BODY) -> float:
     """Post so many commands; return how many a second were taken."""
     request = (
-        f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(BODY)}\r\n\r\n"
-    ).encode() + BODY
+        f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
     loop, left = asyncio.get_running_loop(), [count]
     ended = [loop.create_future() for _ in range(connections)]
     began = perf_counter()
@@ -74,8 +75,8 @@ async def post(port: int, count: int, connections: int) -> float:
 
 
 def main() -> None:
-    port, count, connections = map(int, sys.argv[1:])
-    print(asyncio.run(post(port, count, connections)), flush=True)
+    port, count, connections = map(int, sys.argv[1:4])
+    print(asyncio.run(post(port, count, connections, *sys.argv[4:])), flush=True)
 
 
 if __name__ == "__main__":

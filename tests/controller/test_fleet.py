@@ -89,6 +89,21 @@ def statuses(dispatch: Dispatch) -> dict[str, Status]:
     return {device: result.status for device, result in dispatch.outcomes.items()}
 
 
+async def test_result_above_the_default_limit_arrives_from_a_device_that_may_send_it(
+    broker: BrokerUnderTest, prefix: str, open_fleet: Open
+) -> None:
+    library = Device("library", initial="ready", max_size=1_000_000)
+
+    @library.command
+    def read(characters: int) -> str:
+        return "x" * characters
+
+    async with serving(broker, prefix, library), open_fleet() as fleet:
+        assert len(await fleet.call("library", "read", 900_000, type=str)) == 900_000
+        with pytest.raises(CommandFailed, match="limit"):
+            await fleet.call("library", "read", 1_000_000)
+
+
 async def test_devices_that_stand_on_the_broker_are_known_at_once(
     broker: BrokerUnderTest, prefix: str, open_fleet: Open
 ) -> None:

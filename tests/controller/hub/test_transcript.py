@@ -15,9 +15,10 @@ from outrider.controller.hub.records import (
     ResultRecord,
     StateRecord,
 )
-from outrider.controller.hub.transcript import MAX_RESULT, Transcript
+from outrider.controller.hub.transcript import Transcript
 from outrider.device import Message
 from outrider.schema import InvalidMessage, Status, Topics
+from outrider.schema.codec import MAX_RESULT
 
 NOW = 1_764_000_000.5
 EVENT = {"id": "e1", "device": "lamp-1", "name": "initial", "time": 1.5}

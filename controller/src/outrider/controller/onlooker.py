@@ -24,6 +24,7 @@ from outrider.schema import (
     Topics,
     encode,
 )
+from outrider.schema.codec import MAX_RESULT
 
 from .opening import opened
 
@@ -34,7 +35,7 @@ Heard = Callable[[str, Progress | Result], None]
 """Takes a requester, empty where none was named, and what a device said to it."""
 
 _PROGRESS = Decoder(Progress)
-_RESULT = Decoder(Result)
+_RESULT = Decoder(Result, max_size=MAX_RESULT)
 
 
 class Onlooker:

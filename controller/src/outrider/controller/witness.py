@@ -25,6 +25,7 @@ from outrider.schema import (
     Topics,
     encode,
 )
+from outrider.schema.codec import MAX_RESULT
 
 from .opening import opened
 
@@ -33,7 +34,7 @@ VALUE_SIZE: Final = 16_384
 
 _COMMAND = Decoder(Command)
 _PROGRESS = Decoder(Progress)
-_RESULT = Decoder(Result, max_size=1_048_576)  # what the connection takes; a device may send more than the default
+_RESULT = Decoder(Result, max_size=MAX_RESULT)
 
 
 class Listener(Protocol):

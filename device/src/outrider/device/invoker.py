@@ -31,6 +31,7 @@ from outrider.schema import (
     check_name,
     encode,
 )
+from outrider.schema.codec import MAX_RESULT
 from outrider.schema.commands import check_finite
 from outrider.schema.messages import MAX_EXPIRY
 
@@ -61,7 +62,7 @@ LOOK_AGAIN: Final = 1.0
 """Seconds after which to look again, as long as something is asked: the broker may have acknowledged it meanwhile."""
 
 _PROGRESS = Decoder(Progress)
-_RESULT = Decoder(Result)
+_RESULT = Decoder(Result, max_size=MAX_RESULT)
 
 
 class _Sending(NamedTuple):

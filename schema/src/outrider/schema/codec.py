@@ -18,6 +18,9 @@ from .messages import About, Command, Event, Progress, Result, State
 MAX_SIZE: Final = 256 * 1024
 """Bytes a message may have, unless a device or requester sets its own limit."""
 
+MAX_RESULT: Final = 1_048_576
+"""Bytes of a result that a requester takes: a device may send more than the default, up to what brokers pass on."""
+
 MAX_DEPTH: Final = 32
 """Levels that objects and arrays may be nested."""
 

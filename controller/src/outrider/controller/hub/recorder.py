@@ -10,9 +10,10 @@ from typing import Final, Self
 
 from outrider.device import Address, Connection, Message, Subscription
 from outrider.schema import ANY, BrokerUnreachable, Code, InvalidMessage, LocalError, SubscribeRefused, Topics
+from outrider.schema.codec import MAX_RESULT
 
 from .records import Record
-from .transcript import MAX_RESULT, Transcript
+from .transcript import Transcript
 from .writer import Writer
 
 logger = logging.getLogger("outrider.hub")

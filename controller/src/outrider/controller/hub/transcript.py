@@ -24,11 +24,9 @@ from outrider.schema import (
     Topics,
     encode,
 )
+from outrider.schema.codec import MAX_RESULT
 
 from .records import CommandRecord, EventRecord, ProgressRecord, Record, ResultRecord, StateRecord
-
-MAX_RESULT: Final = 1_048_576
-"""Bytes of a result: a device may send more than the default."""
 
 _GREATEST_NUMBER: Final = 2**63 - 1
 _TOPICS: Final = 16_384
