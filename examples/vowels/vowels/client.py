@@ -19,6 +19,10 @@ from outrider.device import Device, MemoryJournal
 from outrider.schema import OutriderError
 
 
+WITHIN = 10.0
+"""Seconds for an answer."""
+
+
 class Way(Protocol):
     """How requests get to the service."""
 
@@ -43,16 +47,17 @@ class OverHttp:
 
 
 class OverMqtt:
-    """A device's way: it calls any one of the hubs."""
+    """A device's way: it calls a hub, or any one of them."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, hub: str) -> None:
         self._device = device
+        self._hub = hub
 
     async def initial(self, uuid: UUID, symbol: str) -> bool:
-        return await self._device.call("any:hub", "initial", uuid=str(uuid), symbol=symbol, type=bool)
+        return await self._device.call(self._hub, "initial", uuid=str(uuid), symbol=symbol, type=bool, wait=WITHIN)
 
     async def followup(self, uuid: UUID) -> str:
-        return await self._device.call("any:hub", "followup", uuid=str(uuid), type=str)
+        return await self._device.call(self._hub, "followup", uuid=str(uuid), type=str, wait=WITHIN)
 
 
 Playing = Callable[[Way], Awaitable[Counter[str]]]
@@ -61,18 +66,18 @@ Playing = Callable[[Way], Awaitable[Counter[str]]]
 async def over_http(url: str, playing: Playing) -> Counter[str]:
     token = os.environ.get("OUTRIDER_HUB_TOKEN")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=WITHIN) as client:
         return await playing(OverHttp(client))
 
 
-async def over_mqtt(broker: str, name: str, playing: Playing) -> Counter[str]:
+async def over_mqtt(broker: str, name: str, hub: str, playing: Playing) -> Counter[str]:
     device = Device(name, initial="ready", journal=MemoryJournal())
     counted: asyncio.Future[Counter[str]] = asyncio.get_running_loop().create_future()
 
     @device.background
     async def play_and_end() -> None:
         try:
-            counted.set_result(await playing(OverMqtt(device)))
+            counted.set_result(await playing(OverMqtt(device, hub)))
         except Exception as error:
             counted.set_exception(error)
         finally:
@@ -108,6 +113,7 @@ def main(
     http: Annotated[str, typer.Option(metavar="URL", help="The hub.")] = "http://127.0.0.1:8420",
     broker: Annotated[str | None, typer.Option(metavar="URL", help="Ask over MQTT instead, as a device.")] = None,
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="The device's id.")] = "vowels-client",
+    hub: Annotated[str, typer.Option("--to", metavar="TARGET", help="Whom the device calls.")] = "any:hub",
     parallel: Annotated[int, typer.Option(min=1, max=900, help="Requests at a time.")] = 16,
     followups: Annotated[float, typer.Option(min=0, max=1, help="How many of the answers are followed up.")] = 0.3,
     seed: Annotated[int | None, typer.Option(help="Follow up the same answers again.")] = None,
@@ -117,7 +123,7 @@ def main(
     playing = partial(play, symbols=symbols, parallel=parallel, followups=followups, random=Random(seed))
     began = time.perf_counter()
     try:
-        counted = asyncio.run(over_mqtt(broker, name, playing) if broker else over_http(http, playing))
+        counted = asyncio.run(over_mqtt(broker, name, hub, playing) if broker else over_http(http, playing))
     except ExceptionGroup as group:  # one for each that asked
         _, others = group.split((OutriderError, httpx.HTTPError))
         if others is not None:
