@@ -113,9 +113,9 @@ async def fill_redis(url: str, count: int) -> None:
             pipe = server.pipeline(transaction=False)
             for time, uuid, symbol in batch:
                 if symbol is None:
-                    await followup(["vowels:"], [time, uuid], client=pipe)  # type: ignore[arg-type]  # as its docs have it
+                    await followup(["vowels:"], [time, uuid], client=pipe)
                 else:
-                    await initial(["vowels:"], [time, uuid, symbol], client=pipe)  # type: ignore[arg-type]
+                    await initial(["vowels:"], [time, uuid, symbol], client=pipe)
             await pipe.execute()
 
 
@@ -215,9 +215,7 @@ async def measure(events: int, rounds: int, count: int) -> None:
             await filling
             print(f"{events:,} events into {what}: {perf_counter() - began:.0f} s", flush=True)
         broker = await stack.enter_async_context(start_broker())
-        ports = {
-            each: await stack.enter_async_context(hub(each, folder, broker.address, redis)) for each in STORAGES
-        }
+        ports = {each: await stack.enter_async_context(hub(each, folder, broker.address, redis)) for each in STORAGES}
         for name, path in QUESTIONS.items():
             said = {each: await dashboard(ports[each], path, 3 if each == "sqlite" else 40) for each in STORAGES}
             assert said["hub"][1] == said["redis"][1] == said["sqlite"][1], f"they differ: {path}"
@@ -230,7 +228,9 @@ async def measure(events: int, rounds: int, count: int) -> None:
                 taken[each].append(await intake(ports[each], count))
         best = median(taken["null"])
         for each, figures in taken.items():
-            print(f"intake: {each:7}{median(figures):8.0f} requests/s {median(figures) / best:6.2f} of null", flush=True)
+            print(
+                f"intake: {each:7}{median(figures):8.0f} requests/s {median(figures) / best:6.2f} of null", flush=True
+            )
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ def start_hub(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     started: list[Hub] = []
 
     def start(name: str, folder: Path | None = None, **given: str) -> Hub:
-        hub = Hub(folder or tmp_path_factory.mktemp(name, numbered=True), broker, **given)  # type: ignore[arg-type]
+        hub = Hub(folder or tmp_path_factory.mktemp(name, numbered=True), broker, **given)
         started.append(hub)
         return hub
 

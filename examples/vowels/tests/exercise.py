@@ -6,7 +6,6 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
-
 from vowels.storage import Storage, Summary, shown
 
 

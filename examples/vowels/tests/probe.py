@@ -7,11 +7,10 @@ from uuid import UUID
 
 from litestar import post
 from msgspec import Struct
+from vowels.hub import HubStorage
 
 from outrider.controller.hub import Context, Plugin
 from outrider.controller.hub.records import EventQuery
-from vowels.hub import HubStorage
-
 from tests.exercise import Answers, Exercise, Requested, exercise
 
 

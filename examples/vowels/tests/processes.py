@@ -87,8 +87,7 @@ class Hub(Process):
     def __init__(self, folder: Path, broker: str, *, plugins: Sequence[str] = ("vowels.plugin",), **given: str) -> None:
         options = [word for name in plugins for word in ("--plugin", name)]
         address = given.pop("http", "127.0.0.1:0")
-        super().__init__(
-            folder, script("outrider"), "hub", "--http", address, "--as", folder.name, "--broker", broker, *options, **given
-        )
+        words = ("hub", "--http", address, "--as", folder.name, "--broker", broker, *options)
+        super().__init__(folder, script("outrider"), *words, **given)
         self.folder = folder
         self.url = self.wait_for(r"The hub is at (\S+)")

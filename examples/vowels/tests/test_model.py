@@ -4,7 +4,6 @@ from collections import Counter
 from string import ascii_lowercase
 
 import pytest
-
 from vowels.model import Model
 
 ROUNDS = 4000

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-
 from vowels.null import NullStorage
 from vowels.redis import RedisStorage
 from vowels.sqlite import SqliteStorage
@@ -52,7 +51,7 @@ def in_redis(url: str, task: Exercise) -> Exercised:
     with Redis.from_url(url, decode_responses=True) as server:  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
         server.flushall()  # pyright: ignore[reportUnknownMemberType]  # the same
         answers = asyncio.run(answered())
-        stream: list[tuple[str, dict[str, str]]] = server.xrange("vowels:requests")  # type: ignore[assignment]
+        stream: list[tuple[str, dict[str, str]]] = server.xrange("vowels:requests")
     return answers, [_raw(int(each["time"]), each["uuid"], each.get("symbol")) for _, each in stream]
 
 
@@ -68,17 +67,18 @@ def _raw(microseconds: int, uuid: str, symbol: str | None) -> Requested:
 
 
 @pytest.fixture(scope="session", params=["hub", "redis", "sqlite"])
-def lab(request: pytest.FixtureRequest) -> Lab:
-    if request.param == "sqlite":
-        return in_sqlite
-    if request.param == "redis":
-        url: str = request.getfixturevalue("redis_url")
-        return lambda task: in_redis(url, task)
-    start_hub: StartHub = request.getfixturevalue("start_hub")
-    hub = start_hub("probed", plugins=("tests.probe",))
-    client = httpx.Client(base_url=hub.url, timeout=30)
-    request.addfinalizer(client.close)
-    return lambda task: in_hub(client, task)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    match request.param:
+        case "sqlite":
+            yield in_sqlite
+        case "redis":
+            url: str = request.getfixturevalue("redis_url")
+            yield lambda task: in_redis(url, task)
+        case _:
+            start_hub: StartHub = request.getfixturevalue("start_hub")
+            hub = start_hub("probed", plugins=("tests.probe",))
+            with httpx.Client(base_url=hub.url, timeout=30) as client:
+                yield lambda task: in_hub(client, task)
 
 
 UUIDS = [UUID(f"7d444840-9dc0-4a2b-8d8f-1c5e5e3d5f2{digit}") for digit in range(5)]

@@ -18,7 +18,6 @@ import typer
 from outrider.device import Device, MemoryJournal
 from outrider.schema import OutriderError
 
-
 WITHIN = 10.0
 """Seconds for an answer."""
 

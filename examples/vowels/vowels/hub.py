@@ -3,12 +3,17 @@
 import asyncio
 from datetime import UTC, datetime
 from functools import partial
+from string import ascii_lowercase
+from typing import Final
 from uuid import UUID
 
 from outrider.controller.hub import Context
 from outrider.controller.hub.records import Summary as Counted
 
 from .storage import Summary, shown
+
+LETTERS: Final = frozenset(ascii_lowercase)
+"""Devices may tell of other things under the same name."""
 
 
 class HubStorage:
@@ -29,7 +34,7 @@ class HubStorage:
 
     async def range(self, lower: datetime, upper: datetime) -> list[Summary]:
         asked = partial(self._hub.store.summary, "initial", since=lower.timestamp(), until=upper.timestamp())
-        return [_summary(each.key, each) for each in await asyncio.to_thread(asked) if each.key is not None]
+        return [_summary(each.key, each) for each in await asyncio.to_thread(asked) if each.key in LETTERS]
 
 
 def _summary(symbol: str, found: Counted) -> Summary:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from outrider.controller.hub.tokens import Scope
@@ -102,9 +101,8 @@ async def test_routes_of_a_plugin_need_a_token_with_the_scope(hub: RunningHub) -
 
     async def status(token: str | None, method: str, path: str) -> int:
         async with hub.client(token) as client:
-            form = {"data": {"name": "ann"}} if method == "POST" else {}
-            answer: httpx.Response = await client.request(method, path, **form)
-            return answer.status_code
+            form = {"name": "ann"} if method == "POST" else None
+            return (await client.request(method, path, data=form)).status_code
 
     assert [await status(token, "POST", "/votes") for token in (None, reader, sender)] == [401, 403, 201]
     assert [await status(token, "GET", "/votes/ann") for token in (None, reader, sender)] == [401, 200, 200]
