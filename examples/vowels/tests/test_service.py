@@ -221,6 +221,7 @@ def test_same_seed_gives_the_same_answers_again_and_a_restart_forgets_nothing(
     start_hub: StartHub, tmp_path: Path
 ) -> None:
     answers: list[list[str]] = []
+    count = 0
     for _ in range(2):
         hub = start_hub("seeded", tmp_path / "seeded", SEED="42")
         with httpx.Client(base_url=hub.url, timeout=30) as client:
