@@ -44,12 +44,17 @@ async def votes(hub: Context, name: str) -> int:
     return sum(each.count for each in await asyncio.to_thread(hub.store.summary, "vote", key=name))
 
 
+@post("/votes/{name:str}/at/{time:float}")
+async def vote_of_then(hub: Context, name: str, time: float) -> None:
+    await hub.emit("vote", key=name, time=time)
+
+
 @get("/open", opt={"exclude_from_auth": True})
 async def everybody(hub: Context) -> dict[str, bool]:
     return {"database": hub.database.startswith("sqlite:///"), "folder": hub.folder.is_dir()}
 
 
-tally = Plugin("tally", routes=[vote, votes, everybody])
+tally = Plugin("tally", routes=[vote, votes, vote_of_then, everybody])
 """
 
 pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
@@ -81,6 +86,15 @@ async def test_plugin_serves_its_routes_and_records_events_at_once(hub: RunningH
     assert await hub.stop() == 0
 
 
+async def test_event_of_the_hub_may_be_of_another_time(hub: RunningHub) -> None:
+    await hub.start()
+    async with hub.client() as client:
+        assert (await client.post("/votes/bob/at/1700000000.123456")).status_code == 201
+        (event,) = await found(client, "/api/v1/events", name="vote", key="bob")
+        assert event["time"] == 1700000000.123456
+        assert event["received"] > 1700000001
+
+
 async def test_routes_of_a_plugin_need_a_token_with_the_scope(hub: RunningHub) -> None:
     reader, sender = hub.token("reader", Scope.READ), hub.token("sender", Scope.SEND)
     await hub.start()
@@ -88,8 +102,7 @@ async def test_routes_of_a_plugin_need_a_token_with_the_scope(hub: RunningHub) -
     async def status(token: str | None, method: str, path: str) -> int:
         async with hub.client(token) as client:
             form = {"name": "ann"} if method == "POST" else None
-            answer = await client.request(method, path, data=form)
-            return answer.status_code
+            return (await client.request(method, path, data=form)).status_code
 
     assert [await status(token, "POST", "/votes") for token in (None, reader, sender)] == [401, 403, 201]
     assert [await status(token, "GET", "/votes/ann") for token in (None, reader, sender)] == [401, 200, 200]

@@ -55,16 +55,26 @@ class Context:
         self.folder = folder
         self._telling = telling
 
-    async def emit(self, name: str, /, *, key: str | None = None, subject: str | None = None, **data: object) -> str:
+    async def emit(
+        self,
+        name: str,
+        /,
+        *,
+        key: str | None = None,
+        subject: str | None = None,
+        time: float | None = None,
+        **data: object,
+    ) -> str:
         """Tell of a fact, as `Device.emit` does, but recorded at once: when this returns, `store` has it.
 
+        :param time: when it was, Unix seconds; now, where nothing is said.
         :returns: the event's id.
         :raises InvalidName: the name is not well formed.
         :raises InvalidEvent: the key or the subject is no text of a fit length, or the data cannot be sent.
         :raises MessageTooLarge: the data are larger than a message may be.
         :raises QueueFull: the database is slower than they come, or away.
         """
-        return await self._telling.emit(name, key, subject, data)
+        return await self._telling.emit(name, key, subject, data, time=time)
 
 
 Lifespan = Callable[[Context], AbstractAsyncContextManager[object]]

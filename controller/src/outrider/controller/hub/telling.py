@@ -27,17 +27,20 @@ class Telling:
         self._life = secrets.token_hex(8)
         self._numbers = itertools.count(1)
 
-    async def emit(self, name: str, key: str | None, subject: str | None, data: Mapping[str, object]) -> str:
+    async def emit(
+        self, name: str, key: str | None, subject: str | None, data: Mapping[str, object], *, time: float | None = None
+    ) -> str:
         """Record an event; see `Context.emit`."""
         id, now = f"{self._life}-{next(self._numbers)}", self._clock()
-        event, _ = make_event(id, self._device, name, key, subject, data, time=now)
+        time = now if time is None else time
+        event, _ = make_event(id, self._device, name, key, subject, data, time=time)
         record = EventRecord(
             id=id,
             device=self._device,
             name=name,
             key=key,
             subject=subject,
-            time=now,
+            time=time,
             data=None if isinstance(event.data, UnsetType) else event.data,
             received=now,
         )

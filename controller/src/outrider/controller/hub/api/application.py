@@ -55,10 +55,10 @@ def create_app(
     handlers += [_routes(each, context) for each in plugins if each.routes]
     try:
         app = _app(handlers, parts, loopback=loopback, origins=origins)
+        openapi.tidy(app.openapi_schema)
     except ImproperlyConfiguredException as error:
         names = ", ".join(repr(each.name) for each in plugins if each.routes)
         raise PluginError(f"the routes of the plugin {names} cannot be served: {error.detail}") from error
-    openapi.tidy(app.openapi_schema)
     return Observed(Gate(app, loopback=loopback, origins=origins), parts.metrics)
 
 

@@ -1,0 +1,1 @@
+"""Is this letter a vowel? A service that answers, takes in what happens, and shows it live."""
