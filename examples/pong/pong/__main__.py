@@ -146,7 +146,7 @@ class Asking:
     ) -> list[T]:
         if self._over_http:
             async with httpx.AsyncClient(trust_env=False) as client:
-                http = OverHttp(client, self._urls)
+                http = OverHttp(client, self._urls, ANSWER_WITHIN)
                 return [msgspec.convert(await http.ask(each, command, *arguments), kind) for each in players or ()]
         async with Fleet(self._broker, prefix=self._prefix) as fleet:
             target = f"@{GROUP}" if players is None else players[0]

@@ -9,7 +9,7 @@ from outrider.device import Device
 from outrider.schema import OutriderError
 
 HTTP_WAIT = 2.0
-"""Seconds for a player to answer over HTTP."""
+"""Seconds for a player to answer a ping over HTTP."""
 
 
 class NotDone(Exception):
@@ -45,18 +45,22 @@ class OverMqtt:
 
 
 class OverHttp:
-    """The same over HTTP, for players that know each other's URLs."""
+    """The same over HTTP, for players that know each other's URLs.
 
-    def __init__(self, client: httpx.AsyncClient, urls: Mapping[str, str]) -> None:
+    :param wait: seconds for an answer.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, urls: Mapping[str, str], wait: float = HTTP_WAIT) -> None:
         self._client = client
         self._urls = urls
+        self._wait = wait
 
     async def ask(self, player: str, command: str, *arguments: object) -> object:
         """See `Transport`."""
         if (url := self._urls.get(player)) is None:
             raise NotDone(f"nobody has said where {player} is: --at {player}=http://HOST:PORT")
         try:
-            response = await self._client.post(f"{url.rstrip('/')}/{command}", json=arguments, timeout=HTTP_WAIT)
+            response = await self._client.post(f"{url.rstrip('/')}/{command}", json=arguments, timeout=self._wait)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotDone(f"{url} does not answer: {str(error) or type(error).__name__}") from error
         if not response.is_success:
