@@ -155,6 +155,22 @@ async def test_killed_workers_job_is_done_when_it_is_back(stage: Stage, site: Si
     assert (await hub.end(id))["result"] == COUNTS
 
 
+async def test_answer_that_is_no_count_fails_the_job_and_the_queue_goes_on(stage: Stage, site: Site) -> None:
+    (stage.folder / "other.py").write_text(
+        "from outrider.device import Device\n"
+        "other = Device('other', pools=['words'], initial='ready')\n"
+        "@other.command\n"
+        "def count_words(url: str) -> int:\n"
+        "    return 7\n"
+    )
+    hub = await stage.hub()
+    other = stage.start("outrider-device", "run", "other:other")
+    assert "no count" in (await hub.end(await hub.submit("http://a.example/")))["error"]
+    other.kill()
+    stage.worker("words-1")
+    assert (await hub.end(await hub.submit(site.add("/page", PAGE))))["result"] == COUNTS
+
+
 async def test_job_that_five_workers_did_not_survive_fails(stage: Stage, site: Site) -> None:
     hub = await stage.hub()
     id = await hub.submit(site.add("/page", PAGE, held=True))

@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from outrider.controller import Fleet, Outcome
@@ -95,7 +95,14 @@ class Dispatcher:
         status = Status.CANCELLED if outcome is None else outcome.status
         error = None if outcome is None else outcome.error
         if outcome is not None and status is Status.DONE:
-            await asyncio.to_thread(self._jobs.complete, claim.id, bytes(outcome.value.counts).decode())
+            try:
+                counts = bytes(outcome.value.counts).decode()
+            except ValidationError as wrong:  # a device of somebody else's is in the pool
+                await asyncio.to_thread(
+                    self._jobs.fail, claim.id, f"{outcome.device} answered what is no count: {error}"
+                )
+            else:
+                await asyncio.to_thread(self._jobs.complete, claim.id, counts)
         elif status is Status.FAILED and error is not None:
             await asyncio.to_thread(self._jobs.fail, claim.id, error.message)
         elif status is Status.TIMED_OUT:
@@ -120,8 +127,10 @@ class Dispatcher:
 
 @contextlib.asynccontextmanager
 async def _logged(what: str) -> AsyncGenerator[None]:
-    """Go on after the database, or what sends commands, could not be used; a job's lease ends by itself."""
+    """Go on, whatever was wrong with one job or with the database; a job's lease ends by itself."""
     try:
         yield
     except (SQLAlchemyError, LocalError) as error:
         logger.warning("%s: %s", what, error)
+    except Exception:
+        logger.exception("%s", what)
