@@ -97,7 +97,7 @@ class Dispatcher:
         if outcome is not None and status is Status.DONE:
             try:
                 counts = bytes(outcome.value.counts).decode()
-            except ValidationError as wrong:  # a device of somebody else's is in the pool
+            except ValidationError:  # a device of somebody else's is in the pool
                 await asyncio.to_thread(
                     self._jobs.fail, claim.id, f"{outcome.device} answered what is no count: {error}"
                 )
