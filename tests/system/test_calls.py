@@ -67,7 +67,7 @@ class Town:
 
     async def at_work(self) -> str:
         """The member that runs something."""
-        await until(lambda: any(self.folder.iterdir()), PROMPT)
+        await until(lambda: any(file.stat().st_size for file in self.folder.iterdir()), PROMPT)
         (file,) = self.folder.iterdir()
         return file.name
 

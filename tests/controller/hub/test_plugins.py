@@ -150,11 +150,14 @@ def test_context_and_job_are_no_arguments() -> None:
 
 
 def test_examples_of_the_page_are_plugins_and_devices(folder: Path) -> None:
-    switch, words = re.findall(r"^```python\n(.*?)^```", SERVICES.read_text(), re.MULTILINE | re.DOTALL)
+    switch, words, bell = re.findall(r"^```python\n(.*?)^```", SERVICES.read_text(), re.MULTILINE | re.DOTALL)
     (folder / "words.py").write_text(words)
     (folder / "switch.py").write_text(switch)
+    (folder / "bell.py").write_text(bell)
     (plugin,) = load(["words"], installed=False)
     assert list(plugin.functions) == ["count_words", "dim_all"]
+    (routed,) = load(["bell"], installed=False)
+    assert len(routed.routes) == 2
     device = importlib.import_module("switch").switch
     assert isinstance(device, Device)
     assert {"press", "press_slowly"} <= set(device.commands)
