@@ -67,6 +67,9 @@ coverage: environment ## Run the tests and report which lines they miss
 bench: environment ## Measure against bare paho, side by side
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.pong
+	$(BIN)/python -m benchmarks.words
+	$(BIN)/python -m benchmarks.vowels
 
 # The soak, whose figures are in docs/reliability.md: about 25 minutes on two cores.
 COMMANDS ?= 100000
