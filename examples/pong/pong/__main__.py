@@ -145,7 +145,12 @@ class Asking:
         return view
 
     async def views(self) -> list[View]:
-        """How all games of all players stand."""
+        """How all games of all players stand.
+
+        :raises NotDone: there are none, or one does not answer over HTTP.
+        """
+        if self._over_http and not self._urls:
+            raise NotDone("nobody has said where the players are: --at PLAYER=http://HOST:PORT")
         answers = await self._ask(list(self._urls) if self._over_http else None, "games", (), list[View])
         views = [view for answer in answers for view in answer]
         return sorted(views, key=lambda view: (view.player, view.opponent, view.game))

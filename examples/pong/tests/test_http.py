@@ -152,6 +152,8 @@ def test_command_line_says_that_no_player_answers(stage: Stage) -> None:
     with _answering("text/html", b"<html>") as port:
         said = stage.pong("status", "--transport", "http", "--at", f"first=http://127.0.0.1:{port}", fails=True)
     assert said.startswith("pong: ")
+    said = stage.pong("status", "--transport", "http", fails=True)
+    assert said.startswith("pong: nobody has said where the players are: --at ")
 
 
 def test_player_on_a_broker_plays_one_that_is_on_none(stage: Stage) -> None:
