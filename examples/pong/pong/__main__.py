@@ -10,10 +10,11 @@ import msgspec
 import typer
 
 from outrider.controller import Fleet
-from outrider.schema import OutriderError, UnknownTarget
+from outrider.schema import OutriderError, UnknownTarget, check_name
 
 from .game import Refused
 from .player import View
+from .running import DEFAULT_BROKER
 from .running import run as run_all
 from .score import Phase
 from .serving import GROUP, log_to, over_http, over_mqtt
@@ -37,7 +38,6 @@ BetweenOption = Annotated[
     tuple[str, str], typer.Option(metavar="PLAYER OPPONENT", help="The player that is told, and whom it plays with.")
 ]
 GameOption = Annotated[str, typer.Option(metavar="NAME", help="Which game, where these two play several.")]
-DEFAULT_BROKER = "mqtt://localhost:1883"
 DEFAULT_PLAYERS = ("first", "second")
 
 
@@ -53,20 +53,29 @@ def player(
     """Run a player until SIGTERM or Ctrl-C; it logs to NAME.log in the current folder."""
     if transport == "http" and http is None:
         raise typer.BadParameter("a player over HTTP has to be found: --http HOST:PORT")
-    log_to(Path(f"{name}.log"))
-    if transport == "http":
-        _run(over_http(name, http or "", _urls(at)))
-    else:
-        _run(over_mqtt(name, broker, prefix, http))
+    urls = _urls(at)
+
+    async def play() -> None:
+        log_to(Path(f"{check_name(name, 'player')}.log"))
+        if transport == "http":
+            await over_http(name, http or "", urls)
+        else:
+            await over_mqtt(name, broker, prefix, http, urls)
+
+    _run(play())
 
 
 @app.command()
 def run(
     http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="first; second is on the next port.")] = None,
-    broker: Annotated[str | None, typer.Option(metavar="URL", help="Else one on this machine, or a new one.")] = None,
+    at: AtOption = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(envvar="OUTRIDER_BROKER", metavar="URL", help="Else one on this machine, or a new one."),
+    ] = None,
 ) -> None:
     """Run two players, and a broker where there is none, until Ctrl-C."""
-    _run(run_all(http, broker))
+    _run(run_all(http, broker, _urls(at)))
 
 
 @app.command()
@@ -136,7 +145,12 @@ class Asking:
         return view
 
     async def views(self) -> list[View]:
-        """How all games of all players stand."""
+        """How all games of all players stand.
+
+        :raises NotDone: there are none, or one does not answer over HTTP.
+        """
+        if self._over_http and not self._urls:
+            raise NotDone("nobody has said where the players are: --at PLAYER=http://HOST:PORT")
         answers = await self._ask(list(self._urls) if self._over_http else None, "games", (), list[View])
         views = [view for answer in answers for view in answer]
         return sorted(views, key=lambda view: (view.player, view.opponent, view.game))
@@ -153,7 +167,8 @@ class Asking:
             try:
                 dispatch = fleet.dispatch(target, command, arguments, if_offline="fail", wait=ANSWER_WITHIN)
             except UnknownTarget as error:
-                raise NotDone(f"no player is there: {error}" if players is None else str(error)) from error
+                nobody = "no player has been seen on this broker; start two with: pong run"
+                raise NotDone(nobody if players is None else str(error)) from error
             answers: list[T] = []
             async for outcome in dispatch.each(kind):
                 if outcome.done:

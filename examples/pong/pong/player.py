@@ -166,32 +166,46 @@ class Player:
     async def _play(self, game: Game) -> None:
         """Do what is next, until somebody changes the game, which begins this anew."""
         while game.running or not game.told:
-            if not game.told:
-                await self._tell(game)
-            elif game.my_turn:
-                await asyncio.sleep(game.due - monotonic())
-                game.ping(monotonic())
-                self._shelf.put(game)
-            else:
-                await asyncio.sleep(game.due + PATIENCE - monotonic())
-                self._wait_for(game, "its ping is overdue")
-                game.doubt(monotonic())
+            try:
+                await self._do_next(game)
+            except NotDone as error:
+                self._wait_for(game, str(error))
+                await asyncio.sleep(AGAIN)
+            except Exception as error:  # nobody awaits this task: it would end without a word, and the game with it
+                why = f"{type(error).__name__}: {error}"
+                if game.waits_for != why:
+                    logger.exception("%s: a fault of this player", game)
+                self._wait_for(game, why)
+                await asyncio.sleep(AGAIN)
+
+    async def _do_next(self, game: Game) -> None:
+        if not game.told:
+            await self._tell(game)
+        elif game.my_turn:
+            await asyncio.sleep(game.due - monotonic())
+            game.ping(monotonic())
+            self._shelf.put(game)
+        else:
+            await asyncio.sleep(game.due + PATIENCE - monotonic())
+            self._wait_for(game, "its ping is overdue")
+            game.doubt(monotonic())
 
     async def _tell(self, game: Game) -> None:
-        """Tell the opponent how the game stands: with a ping, where that is what it does not know yet."""
+        """Tell the opponent how the game stands: with a ping, where that is what it does not know yet.
+
+        :raises NotDone: it does not know it now.
+        """
         score, command = game.score, "ping" if game.ping_is_out else "tell"
         if command == "ping" and not game.waits_for:
             logger.info("%s: ping %d to %s", game, score.pings, game.opponent)
         loop = asyncio.get_running_loop()
         patience = loop.call_later(PATIENCE, self._wait_for, game, "it does not answer")
         try:
-            await self._transport.ask(game.opponent, command, to_builtins(score))
-        except NotDone as error:
-            self._wait_for(game, str(error))
-            await asyncio.sleep(AGAIN)
-            return
+            answer = await self._transport.ask(game.opponent, command, to_builtins(score))
         finally:
             patience.cancel()
+        if answer != ("pong" if command == "ping" else None):
+            raise NotDone(f"it is no player: it answers {command} with {str(answer)[:80]!r}")
         if command == "ping":
             logger.info("%s: pong from %s", game, game.opponent)
         self._is_back(game)

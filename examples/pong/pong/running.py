@@ -2,13 +2,20 @@
 
 import asyncio
 import contextlib
+import os
+import shlex
 import signal
 import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from outrider.device import Address
 
-from .web import parsed
+from .web import listening, parsed
+
+DEFAULT_PORT = 1883
+DEFAULT_BROKER = f"mqtt://localhost:{DEFAULT_PORT}"
 
 AGAIN = 2.0
 """Seconds after which a process that ended by itself is started again."""
@@ -16,52 +23,85 @@ AGAIN = 2.0
 GRACE = 10.0
 """Seconds that a process has to end."""
 
+POLL = 0.05
+"""Seconds between two looks at whether a broker that was started takes connections."""
 
-async def run(http: str | None, broker: str | None) -> None:
+
+async def run(http: str | None, broker: str | None, urls: Mapping[str, str], port: int = DEFAULT_PORT) -> None:
     """Run all of it.
 
     :param http: where `first` listens; `second` does on the port after it.
     :param broker: URL; else that of one on this machine, which is started where there is none.
+    :param urls: of opponents that answer over HTTP only, by their names.
+    :param port: of the broker on this machine.
+    :raises InvalidAddress: the broker's URL is none.
+    :raises OSError: the broker cannot be started, or a port of the players is taken.
+    :raises ValueError: there is no such port.
     """
     ended = asyncio.Event()
     for ending in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(ending, ended.set)
-    programs: list[list[str]] = []
-    if broker is None and not await _answers("127.0.0.1", 1883):
-        programs.append(["outrider.controller.cli.main", "broker"])
-    url = broker or "mqtt://localhost:1883"
+    url = broker or f"mqtt://localhost:{port}"
+    words = _words(url, http)
+    os.environ["OUTRIDER_BROKER"] = url  # for the players; as an option, all of the machine would see its password
+    at = [part for name, where in urls.items() for part in ("--at", f"{name}={where}")]
+    programs: dict[str, list[str]] = {}
     for number, name in enumerate(("first", "second")):
         where = ["--http", _after(http, number)] if http else []
-        programs.append(["pong", "player", name, "--broker", url, *where])
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(_keep(program), name=" ".join(program)) for program in programs]
-        print(_words(url, http, broker is None), flush=True)
+        programs[f"pong player {name}"] = [sys.executable, "-m", "pong", "player", name, *where, *at]
+        if http:
+            listening(_after(http, number)).close()  # a player that cannot would be started again and again
+    starts_broker = broker is None and not await _answers(port)
+    async with _broker(port, ended) if starts_broker else contextlib.nullcontext(), asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(_keep(name, program), name=name) for name, program in programs.items()]
+        print(words, flush=True)
         await ended.wait()
         for task in running:
             task.cancel()
 
 
-async def _keep(program: list[str]) -> None:
-    """Run a module, and run it again when it ends otherwise than on purpose."""
+@contextlib.asynccontextmanager
+async def _broker(port: int, ended: asyncio.Event) -> AsyncGenerator[None]:
+    """A broker on this machine, from when it takes connections."""
+    program = [str(Path(sys.executable).with_name("outrider")), "broker", "--port", str(port)]
+    process = await _start(program)
+    while not await _answers(port) and not ended.is_set():
+        if process.returncode is not None:
+            raise OSError(f"there is no broker: outrider broker ended with exit code {process.returncode}")
+        await asyncio.sleep(POLL)
+    keeping = asyncio.create_task(_keep("outrider broker", program, process))
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.wait((keeping,))
+
+
+async def _keep(name: str, program: Sequence[str], process: Process | None = None) -> None:
+    """Run a program, and run it again when it ends otherwise than on purpose.
+
+    :param process: it runs already.
+    """
     while True:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", *program),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us, who end it
-        )
+        process = process or await _start(program)
         try:
             code = await process.wait()
         finally:
             await _end(process)
         if code == 0:
-            print(f"{' '.join(program)} has ended", flush=True)
+            print(f"{name} has ended", flush=True)
             return
-        print(f"{' '.join(program)} ended with exit code {code}, and is started again", file=sys.stderr, flush=True)
+        print(f"{name} ended with exit code {code}, and is started again", file=sys.stderr, flush=True)
         await asyncio.sleep(AGAIN)
+        process = None
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _start(program: Sequence[str]) -> Process:
+    # A session of its own: Ctrl-C is for us, who end it.
+    return await asyncio.create_subprocess_exec(*program, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True)
+
+
+async def _end(process: Process) -> None:
     if process.returncode is None:
         process.terminate()
         try:
@@ -72,9 +112,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-async def _answers(host: str, port: int) -> bool:
+async def _answers(port: int) -> bool:
     with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_connection(host, port)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
         return True
     return False
@@ -85,11 +125,13 @@ def _after(http: str, ports: int) -> str:
     return f"{host}:{port + ports}"
 
 
-def _words(url: str, http: str | None, default: bool) -> str:
+def _words(url: str, http: str | None) -> str:
     pong = Path(sys.executable).with_name("pong")
-    option = "" if default else f" --broker {url}"
+    address = Address.parse(url)
+    # Neither shows a password.
+    option = "" if address == Address.parse(DEFAULT_BROKER) else f" --broker {shlex.quote(str(address))}"
     lines = [
-        f"first and second are at {Address.parse(url).place}. In another terminal:",
+        f"first and second are at {address.place}. In another terminal:",
         f"  {pong} start 1000{option}",
         f"  {pong} status{option}",
         f"  tail -f {Path.cwd() / 'first.log'} {Path.cwd() / 'second.log'}",

@@ -16,17 +16,21 @@ from .game import Refused
 from .player import Player
 from .score import Score
 from .shelf import Shelf
-from .transport import OverHttp, OverMqtt
+from .transport import OverBoth, OverHttp
 from .web import listening, served
 
 GROUP = "players"
 """The group that all players are in."""
 
 
-async def over_mqtt(name: str, broker: str, prefix: str, http: str | None) -> None:
-    """Play as a device on a broker until SIGTERM or Ctrl-C, and answer over HTTP as well where that is wanted."""
+async def over_mqtt(name: str, broker: str, prefix: str, http: str | None, urls: Mapping[str, str]) -> None:
+    """Play as a device on a broker until SIGTERM or Ctrl-C, and answer over HTTP as well where that is wanted.
+
+    :param urls: of the players that are on no broker, by their names.
+    """
     device = Device(name, groups=[GROUP], initial="ready")
-    player = Player(name, OverMqtt(device), Shelf(name))
+    client = httpx.AsyncClient(trust_env=False)
+    player = Player(name, OverBoth(device, client, urls), Shelf(name))
 
     @device.command(idempotent=True)
     async def ping(job: Job, score: Score | None = None) -> str:
@@ -44,6 +48,7 @@ async def over_mqtt(name: str, broker: str, prefix: str, http: str | None) -> No
         device.command(command)
     device.background(player.run)
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(client)
         if http:
             bound = stack.enter_context(contextlib.closing(listening(http)))
             await stack.enter_async_context(served(player, bound))

@@ -44,6 +44,20 @@ class OverMqtt:
             raise NotDone(str(error)) from error
 
 
+class OverBoth:
+    """Over HTTP to the players whose URLs are known, and over MQTT to all others."""
+
+    def __init__(self, device: Device, client: httpx.AsyncClient, urls: Mapping[str, str]) -> None:
+        self._mqtt = OverMqtt(device)
+        self._http = OverHttp(client, urls)
+        self._urls = urls
+
+    async def ask(self, player: str, command: str, *arguments: object) -> object:
+        """See `Transport`."""
+        transport = self._http if player in self._urls else self._mqtt
+        return await transport.ask(player, command, *arguments)
+
+
 class OverHttp:
     """The same over HTTP, for players that know each other's URLs.
 
@@ -65,4 +79,9 @@ class OverHttp:
             raise NotDone(f"{url} does not answer: {str(error) or type(error).__name__}") from error
         if not response.is_success:
             raise NotDone(response.text or f"{url} answered with {response.status_code}")
-        return response.json() if response.headers["content-type"].startswith("application/json") else response.text
+        if not response.headers.get("content-type", "").startswith("application/json"):
+            return response.text
+        try:
+            return response.json()
+        except ValueError as error:
+            raise NotDone(f"{url} answered with broken JSON: {error}") from error

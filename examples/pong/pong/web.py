@@ -61,7 +61,7 @@ def parsed(address: str) -> tuple[str, int]:
     :raises ValueError: it is no address.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"{address!r} is no address to listen on: write 127.0.0.1:8000")
     return host, int(port)
 

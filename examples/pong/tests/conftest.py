@@ -62,9 +62,13 @@ class Stage:
 
     def spawn(self, *program: str) -> "Popen[bytes]":
         """Run a module of this environment; its output is in `output.txt`."""
+        return self.execute(sys.executable, "-m", *program)
+
+    def execute(self, *program: str) -> "Popen[bytes]":
+        """Run a program; its output is in `output.txt`."""
         with (self.folder / "output.txt").open("ab") as output:
             process = Popen(
-                [sys.executable, "-m", *program],
+                program,
                 stdin=DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -81,7 +85,8 @@ class Stage:
 
     def broker(self) -> "Popen[bytes]":
         """A broker that takes connections; another one on the same port where the last has ended."""
-        process = self.spawn("outrider.controller.cli.main", "broker", "--port", str(self.port))
+        outrider = Path(sys.executable).with_name("outrider")
+        process = self.execute(str(outrider), "broker", "--port", str(self.port))
         until(lambda: answers(self.port), f"a broker on {self.port}\n{self.output}")
         return process
 
@@ -121,15 +126,20 @@ class Stage:
         wanted = self.pings(name, opponent, game) + more
         until(lambda: self.pings(name, opponent, game) >= wanted, f"ping {wanted}\n{self.log(name)}\n{self.output}")
 
+    def until_said(self, words: str) -> None:
+        """Wait until a program has printed something."""
+        until(lambda: words in self.output, f"{words!r}\n{self.output}")
+
     def until_logged(self, name: str, words: str) -> None:
         until(lambda: words in self.log(name), f"{words!r}\n{self.log(name)}\n{self.output}")
 
     def kill_player(self, name: str) -> None:
         """Kill the player of this stage's own broker that `pong run` has started."""
-        words = [b"player", name.encode(), b"--broker", self.environment["OUTRIDER_BROKER"].encode()]
+        words = b"\0".join([b"player", name.encode()])
+        broker = f"OUTRIDER_BROKER={self.environment['OUTRIDER_BROKER']}".encode()
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if b"\0".join(words) in (process / "cmdline").read_bytes():
+                if words in (process / "cmdline").read_bytes() and broker in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
 
     def call(self, requester: str, device: str, command: str, *arguments: object) -> object:

@@ -1,8 +1,48 @@
 """Players over HTTP, beside a broker and without one."""
 
+import contextlib
+import threading
+from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
 import httpx
+import pytest
 
 from .conftest import Stage, free_port, until
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """Answers every request in the same way."""
+
+    content_type: ClassVar[str] = ""
+    body: ClassVar[bytes] = b""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        if self.content_type:
+            self.send_header("Content-Type", self.content_type)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _answering(content_type: str, body: bytes, port: int = 0) -> Generator[int]:
+    """A server that answers everything so, and its port."""
+    handler = type("_AnswersSo", (_Answers,), {"content_type": content_type, "body": body})
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _there(url: str) -> bool:
@@ -82,3 +122,56 @@ def test_bad_request_gets_its_status_and_changes_nothing(stage: Stage) -> None:
     assert list(codes.values()) == list(expected), {name: answer.text for name, answer in answers.items()}
     assert "not being played" in answers["not playing"].text
     assert stage.pong("status", *options) == "nobody plays\n"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "why"),
+    [
+        ("", b"hello", "answers ping with 'hello'"),
+        ("application/json", b"{", "answered with broken JSON"),
+        ("text/html", b"<html>Welcome</html>", "answers ping with '<html>Welcome</html>'"),
+        ("application/json", b"[" * 100_000, "RecursionError"),
+    ],
+)
+def test_opponent_that_answers_nonsense_is_waited_for(stage: Stage, content_type: str, body: bytes, why: str) -> None:
+    port = free_port()
+    options = ("--transport", "http", "--at", f"first=http://127.0.0.1:{port}")
+    with _answering(content_type, body) as elsewhere:
+        stage.player("first", "--http", f"127.0.0.1:{port}", *options, "--at", f"second=http://127.0.0.1:{elsewhere}")
+        until(lambda: _there(f"http://127.0.0.1:{port}"), f"it answers\n{stage.output}")
+        assert "waits for second" in stage.pong("start", "86400000", *options)
+        stage.until_logged("first", why)
+        assert "first: pong with second is running" in stage.pong("status", *options)
+    with _answering("text/plain", b"pong", elsewhere):
+        stage.until_logged("first", "second is back")
+    faults = stage.log("first").count("Traceback")
+    assert faults == (1 if why == "RecursionError" else 0), "a fault is told once, with where it was"
+
+
+def test_command_line_says_that_no_player_answers(stage: Stage) -> None:
+    with _answering("text/html", b"<html>") as port:
+        said = stage.pong("status", "--transport", "http", "--at", f"first=http://127.0.0.1:{port}", fails=True)
+    assert said.startswith("pong: ")
+    said = stage.pong("status", "--transport", "http", fails=True)
+    assert said.startswith("pong: nobody has said where the players are: --at ")
+
+
+def test_player_on_a_broker_plays_one_that_is_on_none(stage: Stage) -> None:
+    stage.broker()
+    port = free_port(2)
+    urls = [f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"]
+    stage.player("first", "--http", f"127.0.0.1:{port}", "--at", f"third={urls[1]}")
+    stage.player("second")
+    stage.player("third", "--transport", "http", "--http", f"127.0.0.1:{port + 1}", "--at", f"first={urls[0]}")
+    stage.all_there("first", "second")
+    until(lambda: all(map(_there, urls)), f"both answer\n{stage.output}")
+    stage.pong("start", "20", "--between", "first", "third")
+    stage.pong("start", "20", "--between", "first", "second")  # at the same time over MQTT
+    for name, opponent in (("first", "third"), ("third", "first"), ("first", "second"), ("second", "first")):
+        stage.until_pinged(name, opponent, 10)
+    over_http = ("--transport", "http", "--at", f"third={urls[1]}")
+    assert "third: pong with first is paused" in stage.pong("pause", "--between", "third", "first", *over_http)
+    stage.until_logged("first", "pong between first and third: paused by third")
+    assert "is running" in stage.pong("resume", "--between", "first", "third")
+    stage.until_pinged("third", "first")
+    assert "waits for" not in stage.log("first")
