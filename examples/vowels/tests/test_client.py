@@ -39,7 +39,9 @@ def test_client_says_that_nobody_answers(way: str, broker: str, tmp_path: Path) 
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("target", [("--broker", "nope"), ("--broker", "mqtt://localhost:x"), ("--http", "http://[")])
+@pytest.mark.parametrize(
+    "target", [("--broker", "nope"), ("--broker", "mqtt://localhost:x"), ("--http", "http://localhost:x")]
+)
 def test_client_says_in_a_line_that_an_address_cannot_be(target: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a")
     code, said = run(tmp_path, script("python"), "-m", "vowels.client", str(tmp_path / "text.txt"), *target)

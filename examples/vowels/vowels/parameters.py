@@ -94,7 +94,7 @@ def moment_of(name: str, text: str) -> datetime:
     :raises Unfit: it is neither.
     """
     try:
-        # It takes any character between date and time, and so an offset right behind a date for a time.
+        # By itself it takes any character between date and time, so an offset behind a date for a time; and weeks.
         if text[10:11] not in ("", "T", "t", " ") or "W" in text:
             raise ValueError(text)
         moment = datetime.fromisoformat(text)
