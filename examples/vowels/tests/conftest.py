@@ -65,6 +65,6 @@ def start_hub(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def hub(start_hub: StartHub) -> Hub:
-    """One for all tests that do not mind what others have told it."""
-    return start_hub("hub", SEED="1")
+def hub(start_hub: StartHub, tmp_path_factory: pytest.TempPathFactory) -> Hub:
+    """One for all tests that do not mind what others have told it. It has the name that hubs have by themselves."""
+    return start_hub("hub", tmp_path_factory.mktemp("hub", numbered=False), SEED="1")

@@ -9,8 +9,7 @@ from litestar import post
 from msgspec import Struct
 from vowels.hub import HubStorage
 
-from outrider.controller.hub import Context, Plugin
-from outrider.controller.hub.records import EventQuery
+from outrider.controller.hub import Context, EventQuery, Plugin
 from tests.exercise import Answers, Exercise, Requested, exercise
 
 

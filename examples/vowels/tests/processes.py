@@ -1,5 +1,6 @@
 """Real processes of this environment: their output in a file, waited for with a bound, and ended at the end."""
 
+import contextlib
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ class Process:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / f"{Path(command[0]).name}-{time.monotonic_ns()}.log"
         homes = {f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("STATE", "CONFIG", "CACHE")}
+        self._home = f"XDG_CACHE_HOME={homes['XDG_CACHE_HOME']}".encode()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OUTRIDER_")}
         with self._file.open("wb") as output:
             self._process = subprocess.Popen(
@@ -50,6 +52,15 @@ class Process:
             assert time.monotonic() < deadline, f"no {pattern!r} within {LIMIT:g} s: {self.output}"
             time.sleep(0.02)
         return match[1]
+
+    def programs(self) -> list[str]:
+        """What runs of it: the process, and all that it has started, which have its homes."""
+        found: list[str] = []
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+                if self._home in environment.read_bytes():
+                    found.append(environment.with_name("comm").read_text().strip())
+        return found
 
     def wait(self) -> int:
         """Its exit code."""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -62,14 +63,11 @@ async def test_charts_show_what_comes_while_one_looks(start_hub: StartHub, page:
     await expect(page.get_by_role("status")).to_have_text("4 initial requests, 1 follow-ups")
 
 
-async def test_page_asks_for_a_token_where_the_hub_does(start_hub: StartHub, page: Page) -> None:
-    hub = start_hub("guarded")
-    database = f"sqlite:///{hub.folder}/state/outrider/hub.sqlite"
-    words = ("hub", "token", "add", "me", "--scope", "send", "--db", database)
-    code, token = run(hub.folder, script("outrider"), *words)
+async def test_page_asks_for_a_token_where_the_hub_does(start_hub: StartHub, page: Page, tmp_path: Path) -> None:
+    folder = tmp_path / "guarded"
+    code, token = run(folder, script("outrider"), "hub", "token", "add", "me", "--scope", "send")
     assert code == 0, token
-    hub.interrupt()
-    hub = start_hub("guarded", hub.folder)
+    hub = start_hub("guarded", folder)
     await page.goto(f"{hub.url}/vowels")
     await page.get_by_label("This hub asks for a token").fill(token)
     await page.get_by_role("button").click()

@@ -1,5 +1,7 @@
 """The service over HTTP and over MQTT, on real hubs: what it answers, what it refuses, and that it forgets nothing."""
 
+import asyncio
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -121,7 +123,9 @@ GOOD = "7d444840-9dc0-4a2b-8d8f-1c5e5e3d5f2a"
         ("/initial", "json", [GOOD, "e"], "neither a form nor a JSON object"),
         ("/initial", "content", b"{", "neither a form nor a JSON object"),
         ("/initial", "content", b"\xff", "neither a form nor a JSON object"),
+        ("/initial", "files", {"uuid": (None, GOOD), "symbol": (None, b"\xff")}, "no form, though it says so"),
         ("/followup", "params", {}, "uuid is missing"),
+        ("/followup", "params", {"uuid": GOOD.replace("-", "")}, "uuid must be like"),
         ("/followup", "data", {"uuid": "e"}, "uuid must be like"),
     ],
 )
@@ -135,6 +139,15 @@ def test_bad_request_is_refused_with_the_reason_and_nothing_is_stored(
     assert client.get("/api/v1/events", params={"limit": 1}).json() == before
 
 
+@pytest.mark.parametrize("boundary", ["; boundary=end", ""])
+def test_broken_multipart_form_is_refused_as_a_form(client: httpx.Client, boundary: str) -> None:
+    headers = {"Content-Type": f"multipart/form-data{boundary}"}
+    answer = client.post("/initial", content=b"--end\r\nno header\r\n", headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert "no form, though it says so" in answer.json()["detail"]
+    assert "JSON" not in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -145,6 +158,12 @@ def test_bad_request_is_refused_with_the_reason_and_nothing_is_stored(
         ("range/2026-11-25", "/dashboard/range/LOWER/UPPER"),
         ("range/yesterday/2026-11-25", "lower must be a date"),
         ("range/2026-11-25/2026-02-30", "upper must be a date"),
+        ("range/2026-11-25+02:00/2026-11-26", "lower must be a date"),
+        ("range/2026-11-25-02:00/2026-11-26", "lower must be a date"),
+        ("range/2026-11-24/2026-11-25x14:00", "upper must be a date"),
+        ("range/2026-11-24/2026-11-25T", "upper must be a date"),
+        ("range/2026-W48-3/2026-11-26", "lower must be a date"),
+        ("range/2026-W48/2026-11-26", "lower must be a date"),
         ("range/0001-01-01T00:00+01:00/2026-11-25", "lower must be a date"),
         ("range/2026-11-26/2026-11-25", "ends before it begins"),
     ],
@@ -166,6 +185,7 @@ def test_dates_are_midnights_in_utc_and_offsets_count(client: httpx.Client) -> N
 
     assert seen(day, day + timedelta(days=1))
     assert seen(f"{day}T00:00:00Z", f"{upper.isoformat()}+00:00")
+    assert seen(f"{day} 00:00", upper.isoformat().lower())
     assert seen(day, f"{(upper + timedelta(hours=2)).isoformat()}+02:00")
     assert not seen(day, f"{upper.isoformat()}+02:00")
     assert not seen(day, day)
@@ -194,8 +214,9 @@ async def test_devices_call_the_same_functions(hub: Hub, broker: str) -> None:
         ):
             with pytest.raises(CommandRejected, match="invalid-arguments"):
                 await fleet.call(hub.folder.name, "initial", **wrong)
-        with pytest.raises(CommandRejected, match="invalid-arguments"):
-            await fleet.call(hub.folder.name, "followup", uuid="q")
+        for text in ("q", uuid.replace("-", ""), uuid + "\n", f"{{{uuid}}}"):
+            with pytest.raises(CommandRejected, match="invalid-arguments"):
+                await fleet.call(hub.folder.name, "followup", uuid=text)
         assert await count() == after
 
 
@@ -252,18 +273,50 @@ def test_storage_that_cannot_be_keeps_the_hub_from_starting(
     assert "Traceback" not in said
 
 
-def test_make_run_starts_all_of_it_and_ctrl_c_ends_it(broker: str, tmp_path: Path) -> None:
+def make_run(*variables: str) -> tuple[str, ...]:
+    """`make run` in the environment of these tests, which is taken as it is."""
     environment = Path(script("python")).parents[1]
-    words = ("HTTP=127.0.0.1:0", f"BROKER={broker}", "STORAGE=sqlite", f"VENV={environment}")
-    make = Process(tmp_path, "make", "--no-print-directory", "run", *words)
+    ready = f"--assume-old={environment}/.ready"
+    return ("make", "--no-print-directory", ready, "run", f"VENV={environment}", "HTTP=127.0.0.1:0", *variables)
+
+
+async def followed_up(broker: str, *names: str) -> list[str]:
+    async with Fleet(broker) as fleet:
+        return [await fleet.call(name, "followup", uuid=GOOD, type=str) for name in names]
+
+
+def test_make_run_starts_all_of_it_beside_another_hub_and_ctrl_c_ends_it(hub: Hub, broker: str, tmp_path: Path) -> None:
+    make = Process(tmp_path, *make_run(f"BROKER={broker}", "STORAGE=sqlite"))
     try:
         url = make.wait_for(r"The hub is at (\S+)")
-        with httpx.Client(base_url=url, timeout=30) as client:
-            assert client.post("/initial", params={"uuid": GOOD, "symbol": "e"}).status_code == 200
+        (tmp_path / "text.txt").write_text("eee")
+        words = ("-m", "vowels.client", str(tmp_path / "text.txt"), "--broker", broker)
+        code, said = run(tmp_path, script("python"), *words)
+        assert code == 0, said
+        # Whom the client asks by itself is this hub, not the other.
+        assert httpx.get(f"{url}/dashboard/symbol/e").json()["count"] == 3
+        assert asyncio.run(followed_up(broker, "vowels", hub.folder.name)) == ["hooray"] * 2
         assert (tmp_path / "state" / "outrider-vowels" / "outrider" / "vowels.sqlite").exists()
         make.interrupt()
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
     finally:
         make.end()
-    assert subprocess.run(["pgrep", "-f", f"{tmp_path}"], capture_output=True, check=False).stdout == b""
+    assert make.programs() == []
+
+
+def test_make_run_without_a_broker_starts_one_or_takes_what_is_there(tmp_path: Path) -> None:
+    """In a network of its own, where that is allowed, nobody else's broker is there, and nobody else finds this one."""
+    # Root there may set the network up, but not become somebody else, as Mosquitto would.
+    up = 'ip link set lo up && exec unshare --user --map-user=1000 --map-group=1000 "$@"'
+    alone = ("unshare", "--user", "--map-root-user", "--net", "sh", "-c", up, "sh")
+    may = shutil.which("unshare") is not None and subprocess.run([*alone, "true"], check=False).returncode == 0
+    make = Process(tmp_path, *(alone if may else ()), *make_run("STORAGE=null"))
+    try:
+        how = make.wait_for(r"localhost:1883, (which it has started|found there)")
+        assert how == "which it has started" or not may
+        assert "make" in make.programs()
+    finally:
+        make.interrupt()
+        make.end()
+    assert make.programs() == []

@@ -46,7 +46,7 @@ class OverHttp:
 
 
 class OverMqtt:
-    """A device's way: it calls a hub, or any one of them."""
+    """A device's way: it calls a hub."""
 
     def __init__(self, device: Device, hub: str) -> None:
         self._device = device
@@ -112,7 +112,7 @@ def main(
     http: Annotated[str, typer.Option(metavar="URL", help="The hub.")] = "http://127.0.0.1:8420",
     broker: Annotated[str | None, typer.Option(metavar="URL", help="Ask over MQTT instead, as a device.")] = None,
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="The device's id.")] = "vowels-client",
-    hub: Annotated[str, typer.Option("--to", metavar="TARGET", help="Whom the device calls.")] = "any:hub",
+    hub: Annotated[str, typer.Option("--to", metavar="TARGET", help="The hub that the device calls.")] = "vowels",
     parallel: Annotated[int, typer.Option(min=1, max=900, help="Requests at a time.")] = 16,
     followups: Annotated[float, typer.Option(min=0, max=1, help="How many of the answers are followed up.")] = 0.3,
     seed: Annotated[int | None, typer.Option(help="Follow up the same answers again.")] = None,
@@ -123,15 +123,21 @@ def main(
     began = time.perf_counter()
     try:
         counted = asyncio.run(over_mqtt(broker, name, hub, playing) if broker else over_http(http, playing))
+    except (OutriderError, httpx.InvalidURL) as error:
+        raise _failed(error) from error
     except ExceptionGroup as group:  # one for each that asked
         _, others = group.split((OutriderError, httpx.HTTPError))
         if others is not None:
             raise
-        typer.echo(f"vowels: {group.exceptions[0]}", err=True)
-        raise typer.Exit(1) from group
+        raise _failed(group.exceptions[0]) from group
     requests, seconds = counted.total(), time.perf_counter() - began
     typer.echo(f"{counted['True']:,} True, {counted['False']:,} False, {counted['hooray']:,} followed up")
     typer.echo(f"{requests:,} requests in {seconds:.1f} s, {requests / seconds:,.0f}/s")
+
+
+def _failed(error: Exception) -> typer.Exit:
+    typer.echo(f"vowels: {error}", err=True)
+    return typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from outrider.controller.hub import Context
-from outrider.controller.hub.records import Summary as Counted
+from outrider.controller.hub import Summary as Counted
 
 from .storage import Summary, shown
 

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from litestar import Request
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException, SerializationException
+from litestar.exceptions import ClientException, HTTPException, SerializationException
 
 FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
-CANONICAL: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+CANONICAL: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+"""A UUID in its usual form, over HTTP and over MQTT."""
 
 
 class Unfit(HTTPException):
@@ -40,7 +41,11 @@ async def _in_body(request: Request[object, object, State]) -> list[tuple[str, o
     if not await request.body():
         return []
     if request.content_type[0] in FORMS:
-        return list((await request.form()).multi_items())
+        try:
+            return list((await request.form()).multi_items())
+        except (ClientException, ValueError, LookupError) as error:  # the last two: its text is not of its charset
+            reason = error.detail if isinstance(error, ClientException) else error
+            raise Unfit(f"the body is no form, though it says so: {reason}") from None
     try:
         given: object = await request.json()
     except SerializationException:
@@ -58,7 +63,7 @@ def uuid_of(given: Mapping[str, object]) -> UUID:
     text = given.get("uuid")
     if text is None:
         raise Unfit("uuid is missing")
-    if not (isinstance(text, str) and CANONICAL.fullmatch(text)):
+    if not (isinstance(text, str) and re.fullmatch(CANONICAL, text)):
         raise Unfit(f"uuid must be like 7d444840-9dc0-4a2b-8d8f-1c5e5e3d5f2a, not {text!r}")
     return UUID(text)
 
@@ -89,6 +94,9 @@ def moment_of(name: str, text: str) -> datetime:
     :raises Unfit: it is neither.
     """
     try:
+        # By itself it takes any character between date and time, so an offset behind a date for a time; and weeks.
+        if text[10:11] not in ("", "T", "t", " ") or "W" in text:
+            raise ValueError(text)
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):

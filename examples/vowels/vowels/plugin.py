@@ -1,4 +1,4 @@
-"""The service as a plugin of the hub: what it answers over HTTP, and what devices call as `any:hub`.
+"""The service as a plugin of the hub: what it answers over HTTP, and what devices call.
 
 The environment says how: STORAGE is hub, redis, sqlite or null; SEED makes the answers repeatable; REDIS is a URL.
 """
@@ -20,13 +20,14 @@ from .hub import HubStorage
 from .model import Model
 from .null import NullStorage
 from .page import PAGE
-from .parameters import Unfit, moment_of, parameters, symbol_of, uuid4_of, uuid_of
+from .parameters import CANONICAL, Unfit, moment_of, parameters, symbol_of, uuid4_of, uuid_of
 from .redis import RedisStorage
 from .sqlite import SqliteStorage
 from .storage import Storage, Summary
 
 # The longest that fits is said besides, for `$` lets a line's end by.
 UUID4 = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
+Uuid = Annotated[str, Meta(pattern=CANONICAL, max_length=36, description="A UUID.")]
 Uuid4 = Annotated[str, Meta(pattern=UUID4, max_length=36, description="A UUID of version 4.")]
 Symbol = Annotated[str, Meta(pattern="^[a-z]$", max_length=1, description="A letter from a to z.")]
 
@@ -115,6 +116,6 @@ async def ask(uuid: Uuid4, symbol: Symbol) -> bool:
 
 
 @plugin.function(name="followup")
-async def follow_up(uuid: UUID) -> str:
+async def follow_up(uuid: Uuid) -> str:
     """Follow up the request with this uuid."""
-    return await service.followup(uuid)
+    return await service.followup(UUID(uuid))
