@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import secrets
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated
 
 from litestar import Controller, Response, delete, get, post
@@ -213,11 +214,13 @@ class Rollouts(Controller):
         guards=[needs(Scope.READ)],
         responses=answers(Items([STATUS]), type=Items[CommandStatus]),
     )
-    async def list_rollouts(self, request: ClientRequest, state: State) -> Items[CommandStatus]:
+    async def list_rollouts(
+        self, request: ClientRequest, state: State, limit: parameters.Limit = 100
+    ) -> Items[CommandStatus]:
         """Rollouts that go on, or ended lately, newest first, without their outcomes."""
         hub: Parts = state.hub
         theirs = (each for each in hub.submissions.at_hand() if each.plan and _theirs(request.user, each.behalf))
-        return Items([overview(hub, each) for each in theirs])
+        return Items([overview(hub, each) for each in islice(theirs, limit)])
 
 
 async def _of_key(hub: Parts, client: Client, key: str, body: CommandBody) -> tuple[str, Found | None]:
