@@ -178,7 +178,7 @@ async def test_job_that_five_workers_did_not_survive_fails(stage: Stage, site: S
     with contextlib.closing(sqlite3.connect(stage.folder / "state-hub/outrider/hub.sqlite")) as database, database:
         database.execute("UPDATE words_jobs SET attempts = 4")
     worker = stage.worker("words-1")
-    await until(lambda: _hit(site, "/page"))
+    await until(lambda: _taken(hub))  # else nobody knows that the worker had begun
     worker.kill()
     assert (await hub.end(id))["error"] == "5 workers ended in the middle of it"
 
@@ -252,6 +252,12 @@ def book(size: int, different: int) -> str:
 
 async def _hit(site: Site, path: str) -> int:
     return site.hits[path]
+
+
+async def _taken(hub: Hub) -> bool:
+    """Whether a worker has told the hub that it is at work."""
+    commands = [each["id"] for each in (await hub.ask("GET", "/api/v1/commands")).json()["items"]]
+    return any([(await hub.ask("GET", f"/api/v1/commands/{id}/progress")).json()["items"] for id in commands])
 
 
 async def _did(hub: Hub, worker: str) -> bool:
