@@ -1,15 +1,15 @@
 """What one types: `outrider send`, `python -m words`, and what `make run` starts."""
 
-import ast
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
-import words
 
 from outrider.controller import Fleet
 from tests.processes import Stage, Standing, until
@@ -63,10 +63,19 @@ async def test_wrong_usage_is_exit_code_2(stage: Stage, arguments: list[str]) ->
     assert await stage.start("python", "-m", "words", "count", *arguments).ended() == 2
 
 
+async def test_page_that_cannot_be_fetched_is_a_line_of_the_workers_log(stage: Stage, site: Site) -> None:
+    worker = stage.worker("words-1")
+    await _ready(stage)
+    url = site.add("/gone", "", 410)
+    sent = stage.start("outrider", "send", "any:words", "count_words", f"url={url}")
+    assert await sent.ended() != 0
+    await worker.says(f"count_words .* failed: {re.escape(url)} answered 410 Gone\n")
+    assert "Traceback" not in worker.output
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_run_starts_hub_and_workers_and_ends_all_of_them(stage: Stage, site: Site, how: signal.Signals) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        http = f"127.0.0.1:{free.getsockname()[1]}"
+    http = f"127.0.0.1:{_free_port()}"
     broker = stage.broker
     stage.broker = ""
     running = stage.start("python", "-m", "words", "run", "--http", http, "--broker", broker, "--workers", "2")
@@ -75,6 +84,7 @@ async def test_run_starts_hub_and_workers_and_ends_all_of_them(stage: Stage, sit
     await _ready(stage, 2)
     children = _children(running.process.pid)
     assert len(children) == 3
+    assert "--as words " in _command(children[0])  # else it would take the connection of another hub
     os.kill(children[-1], signal.SIGKILL)
     await _ready(stage, 1)
 
@@ -90,14 +100,32 @@ async def test_run_starts_hub_and_workers_and_ends_all_of_them(stage: Stage, sit
     assert not any(_is_there(child) for child in children)
 
 
-def test_imports_are_of_the_public_api() -> None:
-    public = {"outrider.schema", "outrider.device", "outrider.controller", "outrider.controller.hub"}
-    for file in Path(*words.__path__).glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("outrider"):
-                assert node.module in public, file
-                assert not any(name.name.startswith("_") for name in node.names), file
-            assert not (isinstance(node, ast.Import) and node.names[0].name.startswith("outrider")), file
+async def test_run_without_a_broker_starts_one_first_and_ends_it(stage: Stage) -> None:
+    stage.broker = ""
+    port = _free_port()
+    program = f"exit(asyncio.run(run(2, '127.0.0.1:0', None, port={port})))"
+    running = stage.start("python", "-c", f"import asyncio; from words.running import run; {program}")
+    await running.says("The hub is at")
+    stage.broker = f"mqtt://127.0.0.1:{port}"
+    await _ready(stage, 2)
+    children = _children(running.process.pid)
+    assert len(children) == 4
+    running.interrupt()
+    assert await running.ended() == 0
+    assert not any(_is_there(child) for child in children)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
+    assert "No connection to" not in running.output
+
+
+def test_make_run_has_a_state_of_its_own_and_passes_what_one_says(tmp_path: Path) -> None:
+    makefile = Path(__file__).parents[1]
+    say = ["WORKERS=3", "XDG_STATE_HOME=/a b", "HTTP=127.0.0.1:1", "BROKER=mqtt://host?a=1&b=2", f"VENV={tmp_path}"]
+    (tmp_path / ".ready").touch()
+    told = subprocess.run(["make", "-n", "-C", makefile, "run", *say], capture_output=True, text=True, check=True)
+    shown = " ".join(told.stdout.replace("\\\n", " ").split())
+    assert "XDG_STATE_HOME='/a b/outrider-words' exec " in shown
+    assert "--workers '3' --http '127.0.0.1:1' --broker 'mqtt://host?a=1&b=2'" in shown
 
 
 async def _ready(stage: Stage, workers: int = 1) -> None:
@@ -108,6 +136,15 @@ async def _ready(stage: Stage, workers: int = 1) -> None:
             return sum(state.status == "ready" for state in fleet.devices()) >= workers
 
         await until(look)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
 
 
 def _is_there(pid: int) -> bool:

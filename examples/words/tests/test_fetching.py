@@ -1,6 +1,7 @@
 """Fetching from servers that mean no good."""
 
 import asyncio
+import contextlib
 import gzip
 import socket
 import ssl
@@ -57,11 +58,27 @@ def test_address_of_the_internet_is_public(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "a", "ftp://a/", "file:///etc/passwd", "http:///a", "http://a:99999/", "http://[/"]
-)
+    "url",
+    [
+        "", "a", "ftp://a/", "file:///etc/passwd", "http:///a", "http://a:99999/", "http://[/", "http://exa mple.com/",
+        "http://<x>/", "http://a..b/", "http://.", "http://.a/", "http://%41%20b/", f"http://{'a' * 70}.example/",
+        f"http://{'ä' * 70}.example/", f"http://{'a.' * 127}b/", "http://xn--/", "http://☃.net/",
+    ],
+)  # fmt: skip
 def test_what_is_no_url_of_a_page_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         check_url(url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a", "a.example", "A.EXAMPLE.", "a_b.c-d.example", "bücher.example", "言葉.example", "8.8.8.8", "2130706433",
+        "[2606:4700::1111]", "user:password@a.example:8080", "a" * 63, f"{'a.' * 126}b",
+    ],
+)  # fmt: skip
+def test_url_with_an_address_or_a_name_is_one_of_a_page(host: str) -> None:
+    assert check_url(f"https://{host}/a").path == "/a"
 
 
 async def test_page_comes_with_its_text(site: Site) -> None:
@@ -157,6 +174,28 @@ async def test_page_that_takes_too_long_is_given_up(site: Site, monkeypatch: pyt
     monkeypatch.setattr(fetching, "WITHIN", 0.2)
     with pytest.raises(CannotFetch, match=r"longer than 0\.2 s|ReadTimeout"):
         await fetch(site.add("/a", held=True), private=True)
+
+
+async def test_page_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "WITHIN", 0.3)
+    gone = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\nContent-Type: text/plain\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(50):  # a second or more, and never a long wait
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CannotFetch, match=r"took longer than 0\.3 s"):
+            await fetch(f"http://127.0.0.1:{port}/", private=True)
+        await gone.wait()
 
 
 async def test_redirects_are_followed_five_times(site: Site) -> None:

@@ -65,7 +65,10 @@ def count(
 def run(
     workers: Annotated[int, typer.Option(min=0, help="How many worker processes.")] = 2,
     http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where the hub listens.")] = None,
-    broker: Annotated[str | None, typer.Option(metavar="URL", help="Else one on this machine, or a new one.")] = None,
+    broker: Annotated[
+        str | None,
+        typer.Option(envvar="OUTRIDER_BROKER", metavar="URL", help="Else one on this machine, or a new one."),
+    ] = None,
 ) -> None:
     """Run a hub with the queue, and workers, until Ctrl-C."""
     raise typer.Exit(asyncio.run(run_all(workers, http, broker)))

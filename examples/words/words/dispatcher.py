@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from outrider.controller import Fleet, Outcome
 from outrider.schema import Code, LocalError, NoMember, Status, UnknownTarget
 
+from .fetching import CannotFetch
 from .jobs import LEASE, Claim, Jobs
 from .worker import PARALLEL
 
@@ -104,7 +105,8 @@ class Dispatcher:
             else:
                 await asyncio.to_thread(self._jobs.complete, claim.id, counts)
         elif status is Status.FAILED and error is not None:
-            await asyncio.to_thread(self._jobs.fail, claim.id, error.message)
+            why = error.message.removeprefix(f"{CannotFetch.__name__}: ")  # the words say it
+            await asyncio.to_thread(self._jobs.fail, claim.id, why)
         elif status is Status.TIMED_OUT:
             await asyncio.to_thread(self._jobs.fail, claim.id, "it took too long")
         elif status is Status.REJECTED and error is not None and error.code == Code.INVALID_ARGUMENTS:

@@ -31,6 +31,7 @@ _CONNECT: Final = 10.0
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _HEADERS: Final = {"User-Agent": "outrider-words/0.1", "Accept": "text/html, text/plain", "Accept-Encoding": "gzip"}
 _CONTEXT: Final = ssl.create_default_context()  # takes as long as to fetch a page
+_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _META: Final = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
 
 Address = IPv4Address | IPv6Address
@@ -62,6 +63,8 @@ def check_url(url: str) -> httpx.URL:
         raise ValueError(f"{url!r} is no URL: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or port == 0:
         raise ValueError(f"{url!r} is no URL of a page: write http://… or https://…")
+    if not _is_host(parsed.raw_host.decode("ascii")):
+        raise ValueError(f"{url!r} is no URL of a page: there can be no host {parsed.host!r}")
     return parsed
 
 
@@ -178,6 +181,16 @@ class _Checked(httpx.AsyncBaseTransport):
             if not self._private and not is_public(address):
                 raise CannotFetch(f"{name} is at {address}, which is no public address")
         return addresses
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is an address, or could be a name (RFC 1123), also with the dot of the root at its end."""
+    try:
+        ip_address(host)
+    except ValueError:
+        name = host.removesuffix(".")
+        return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))
+    return True
 
 
 async def _resolve(name: str, port: int) -> list[Address]:

@@ -4,6 +4,7 @@ outrider-device run words.worker:worker --id words-1
 """
 
 import asyncio
+import logging
 import os
 import re
 import socket
@@ -14,7 +15,7 @@ from msgspec import Meta
 from outrider.device import Device, Job
 
 from .counting import Counts, count, visible
-from .fetching import LONGEST, fetch
+from .fetching import LONGEST, CannotFetch, fetch
 
 PARALLEL: Final = 8
 """Pages that a worker takes on at once: while some are fetched, another one is counted."""
@@ -42,5 +43,17 @@ def count_text(text: str) -> Counts:
     return count(text)
 
 
+def _briefly(record: logging.LogRecord) -> bool:
+    """A page that cannot be fetched is no fault of the worker's: a line in its log, without a traceback."""
+    raised = record.exc_info[1] if record.exc_info else None
+    if isinstance(raised, CannotFetch):
+        words = " ".join(str(raised).split())
+        record.msg, record.args, record.exc_info = "%s: %s", (record.getMessage(), words), None
+    return True
+
+
 def _counted(text: str, html: bool) -> Counts:
     return count(visible(text) if html else text)
+
+
+logging.getLogger("outrider.executor").addFilter(_briefly)
