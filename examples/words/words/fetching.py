@@ -152,7 +152,7 @@ class _Checked(httpx.AsyncBaseTransport):
         self._resolve = resolve
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        name = request.url.host
+        name = request.url.raw_host.decode("ascii")
         addresses = await self._addresses(name, request.url.port or {"http": 80}.get(request.url.scheme, 443))
         # The header Host was set from the URL; TLS asks for this name, and holds the certificate to it.
         request.extensions["sni_hostname"] = name
