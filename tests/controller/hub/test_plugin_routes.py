@@ -95,6 +95,22 @@ async def test_event_of_the_hub_may_be_of_another_time(hub: RunningHub) -> None:
         assert event["received"] > 1700000001
 
 
+@pytest.mark.parametrize("time", ["nan", "inf", "-1.5", "1e12"])
+async def test_time_that_no_event_can_have_is_refused_and_recording_goes_on(hub: RunningHub, time: str) -> None:
+    await hub.start()
+    async with hub.client() as client:
+        assert (await client.post(f"/votes/bob/at/{time}")).status_code in (400, 404)
+        assert (await client.post("/votes", data={"name": "ann"})).text == "hub: 1"
+
+
+async def test_body_that_is_nested_too_deep_reaches_no_plugin_whatever_it_is_called(hub: RunningHub) -> None:
+    await hub.start()
+    async with hub.client() as client:
+        answer = await client.post("/votes", content=b"[" * 10_000, headers={"Content-Type": "text/plain"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid-request")
+        assert "levels" in answer.json()["detail"] or "deep" in answer.json()["detail"]
+
+
 async def test_routes_of_a_plugin_need_a_token_with_the_scope(hub: RunningHub) -> None:
     reader, sender = hub.token("reader", Scope.READ), hub.token("sender", Scope.SEND)
     await hub.start()

@@ -32,7 +32,7 @@ from outrider.schema import (
     encode,
 )
 from outrider.schema.codec import check_nesting, find_id
-from outrider.schema.messages import LONGEST_KEY
+from outrider.schema.messages import LATEST, LONGEST_KEY
 
 from .journal import Journal, KeptEvent
 from .threads import call_from_any_thread
@@ -298,6 +298,8 @@ def make_event(
     :raises MessageTooLarge: the message is larger.
     """
     check_name(name, "event name")
+    if not 0 <= time <= LATEST:  # nor is a number that is none
+        raise InvalidEvent(f"the time of event {name!r} cannot be {time}: give Unix seconds")
     for what, value in (("key", key), ("subject", subject)):
         if value is not None and not (type(value) is str and 0 < len(value) <= LONGEST_KEY):
             shown = f"text of {len(value):,} characters" if type(value) is str and value else f"{value!r:.80}"

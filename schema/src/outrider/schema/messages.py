@@ -14,7 +14,9 @@ from .errors import Status
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
 Requester = Annotated[str, Meta(pattern=r"^(?!all\Z)[A-Za-z0-9_-]{1,64}\Z")]
 """A name that can stand in a topic, where `all` is reserved."""
-Time = Annotated[float, Meta(ge=0, le=1e11)]
+LATEST = 1e11
+"""Unix seconds that a message may speak of at most."""
+Time = Annotated[float, Meta(ge=0, le=LATEST)]
 Duration = Annotated[float, Meta(gt=0, le=1e9)]
 # MessagePack has numbers that are none, which equal everything when they are compared.
 Finite = Annotated[float, Meta(ge=-1e308, le=1e308)]

@@ -33,6 +33,8 @@ LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 JSON: Final = b"application/json"
 
+FORMS: Final = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-data"})
+
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -130,7 +132,7 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
         words = f"the body did not come within {BODY_WITHIN:g} s"
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", words, headers={"Connection": "close"}) from None
     try:
-        if _content_type(headers) == JSON:
+        if _content_type(headers) not in FORMS:  # a plugin may read JSON whatever it is called
             check_nesting(bytes(body), Encoding.JSON)
     except InvalidMessage as error:
         words = str(error).replace("message", "body")
