@@ -42,6 +42,15 @@ RATE: Final = 1000.0
 """Events a second, by their own times."""
 KEYS: Final = 10
 DEVICES: Final = 1000
+ALIKE: Final = (
+    "page_size=8192",
+    "auto_vacuum=INCREMENTAL",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=8192",
+    "cache_size=-65536",
+)
+"""How `database.py` sets up a file."""
 BEGAN: Final = 1_800_000_000.0
 
 
@@ -100,8 +109,7 @@ def insert(batches: Sequence[Sequence[EventRecord]], *, indexes: bool = False) -
         tempfile.TemporaryDirectory(prefix="store-") as folder,
         contextlib.closing(sqlite3.connect(Path(folder, "raw.sqlite"), isolation_level=None)) as raw,
     ):
-        # As `database.py` sets it up.
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=16384", "cache_size=-65536"):
+        for setting in ALIKE:
             raw.execute(f"PRAGMA {setting}")
         raw.execute(
             "CREATE TABLE events (seq INTEGER PRIMARY KEY, id TEXT NOT NULL, device TEXT NOT NULL, name TEXT NOT NULL, "

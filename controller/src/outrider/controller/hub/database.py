@@ -32,13 +32,15 @@ VERSION_TABLE: Final = "hub_version"
 MIGRATIONS: Final = "outrider.controller.hub:migrations"
 
 _RECORDING: Final = (
-    "PRAGMA auto_vacuum=INCREMENTAL",  # takes effect in a new file only
+    # These two take effect in a new file only. Pages of twice the usual size made recording a tenth faster.
+    "PRAGMA page_size=8192",
+    "PRAGMA auto_vacuum=INCREMENTAL",
     "PRAGMA journal_mode=WAL",
     # What is acknowledged to the broker is gone there, so it must outlive a power cut here.
     "PRAGMA synchronous=FULL",
     # Keys are in no order, so each batch changes many pages, and most of them again in the next: measured, 64 MiB of
     # log before they go to the file made recording twice as fast as the usual 4.
-    "PRAGMA wal_autocheckpoint=16384",
+    "PRAGMA wal_autocheckpoint=8192",
 )
 _ASKING: Final = ("PRAGMA cache_size=-65536", "PRAGMA temp_store=MEMORY")
 

@@ -1,6 +1,6 @@
 """What new events change in the counts that summaries are made of. Pure: what the store knew of them is passed in."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import floor
 from typing import Final, NamedTuple, cast
@@ -14,13 +14,15 @@ Opening = tuple[str, str, str, float]
 """The same of an event that has a key and a subject: it opened the subject."""
 
 
-class Subjects(NamedTuple):
-    """A batch by subject.
+class Batch(NamedTuple):
+    """The events of a batch, sorted out.
 
-    :ivar opened: what opened each, first; `again`: what opened it after that.
-    :ivar followed: how many follow-ups of each name it has.
+    :ivar times: of all of them, by name and key.
+    :ivar opened: what opened each subject, first; `again`: what opened it after that.
+    :ivar followed: how many follow-ups of each name a subject has.
     """
 
+    times: Mapping[tuple[str, str | None], list[float]]
     opened: Mapping[str, Opening]
     again: Mapping[str, Sequence[Opening]]
     followed: Mapping[str, Mapping[str, int]]
@@ -67,13 +69,15 @@ class Deltas(NamedTuple):
     reopened_followups: dict[tuple[str, str], int]
 
 
-def by_subject(new: Iterable[Fact]) -> Subjects:
-    """The events that have a subject."""
+def sort_out(new: Iterable[Fact]) -> Batch:
+    """A batch by what is counted of it, in one pass."""
+    times: defaultdict[tuple[str, str | None], list[float]] = defaultdict(list)
     opened: dict[str, Opening] = {}
     again: dict[str, list[Opening]] = {}
     followed: dict[str, dict[str, int]] = {}
     for fact in new:
-        name, key, subject, _ = fact
+        name, key, subject, time = fact
+        times[name, key].append(time)
         if subject is None:
             continue
         if key is None:
@@ -86,20 +90,19 @@ def by_subject(new: Iterable[Fact]) -> Subjects:
             again.setdefault(subject, []).append(cast("Opening", fact))
         else:
             opened[subject] = cast("Opening", fact)
-    return Subjects(opened, again, followed)
+    return Batch(times, opened, again, followed)
 
 
-def deltas(new: Sequence[Fact], subjects: Subjects, known: Known) -> Deltas:
-    """What the events in `new`, none of which is stored yet, change."""
-    opened, again, followed = subjects
+def deltas(batch: Batch, known: Known) -> Deltas:
+    """What a batch changes, of whose events none is stored yet."""
     links: Links = defaultdict(int)
     reopened: list[Opening] = []
     more: defaultdict[tuple[str, str], int] = defaultdict(int)
-    # Most subjects are opened once and come for the first time: these change nothing.
-    told = opened.keys() & {*again, *followed, *known.reopened, *known.openings, *known.followups}
+    # Most subjects are opened once and come for the first time: their follow-ups are only counted.
+    told = batch.opened.keys() & {*batch.again, *known.reopened, *known.openings, *known.followups}
     for subject in told:
-        openings = [opened[subject], *again.get(subject, ())]
-        coming = followed.get(subject, _NONE)
+        openings = [batch.opened[subject], *batch.again.get(subject, ())]
+        coming = batch.followed.get(subject, _NONE)
         had = known.followups.get(subject, _NONE)
         before = known.openings.get(subject)
         if subject in known.reopened:
@@ -115,23 +118,26 @@ def deltas(new: Sequence[Fact], subjects: Subjects, known: Known) -> Deltas:
             reopened += openings
             _add(more, subject, had)
             _add(more, subject, coming)
-    for subject, coming in followed.items():
-        if subject in opened:
+    for subject, coming in batch.followed.items():
+        if subject in told:
             continue
-        before = known.openings.get(subject)
-        if before is not None:
-            _link(links, before, coming, 1)
+        opening = batch.opened.get(subject) or known.openings.get(subject)
+        if opening is not None:
+            _link(links, opening, coming, 1)
         elif subject in known.reopened:
             _add(more, subject, coming)
-    return Deltas(counts(new), _in_levels(links), reopened, dict(more))
+    return Deltas(counts(batch.times), _in_levels(links), reopened, dict(more))
 
 
-def counts(new: Iterable[Fact]) -> dict[CountKey, Count]:
+def counts(times: Mapping[tuple[str, str | None], Iterable[float]]) -> dict[CountKey, Count]:
     """How many events each bucket of each level gets. The finest is counted, the others are made of it."""
-    times: defaultdict[tuple[str, str | None, int], list[float]] = defaultdict(list)
-    for name, key, _, time in new:
-        times[name, key, floor(time)].append(time)
-    finest = {bucket: Count(len(some), min(some), max(some)) for bucket, some in times.items()}
+    finest: dict[tuple[str, str | None, int], Count] = {}
+    for (name, key), some in times.items():
+        ordered = sorted(some)
+        first = 0
+        for second, events in Counter(map(floor, ordered)).items():
+            finest[name, key, second] = Count(events, ordered[first], ordered[first + events - 1])
+            first += events
     result: dict[CountKey, Count] = {}
     for level in LEVELS:
         coarser: dict[tuple[str, str | None, int], Count] = {}

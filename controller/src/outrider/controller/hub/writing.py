@@ -3,17 +3,20 @@
 Building statements from expressions costs more than SQLite's insert of a row, so these go to the driver as they are.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from operator import itemgetter
+from typing import Any, Final, cast
 
 from msgspec import json
 from sqlalchemy import BigInteger, Column, Connection, Double, Integer, SmallInteger, Table
 
 from .records import CommandRecord, EventRecord, Record, ResultRecord
-from .rollups import Deltas, Fact, Known, Subjects, by_subject, deltas
+from .rollups import Batch, Deltas, Fact, Known, deltas, sort_out
 from .rows import ROWS, TABLES, Row
 from .tables import event_counts, event_followups, event_keys, reopened, reopened_followups
+
+_FACT: Final = itemgetter(3, 4, 5, 6)
+"""Name, key, subject and time of a row of `events`."""
 
 
 def write(connection: Connection, batch: Sequence[Record]) -> Sequence[Record]:
@@ -21,11 +24,11 @@ def write(connection: Connection, batch: Sequence[Record]) -> Sequence[Record]:
     if not batch:
         return batch
     first = _reserve(connection, len(batch))
-    rows: defaultdict[type[Record], list[Row]] = defaultdict(list)
-    for seq, record in enumerate(batch, first):
-        kind = type(record)
-        rows[kind].append(ROWS[kind](seq, record))
-    new = {kind: _insert(connection, TABLES[kind], some, first) for kind, some in rows.items()}
+    new: dict[type[Record], list[Row]] = {}
+    for kind in dict.fromkeys(map(type, batch)):
+        make = ROWS[kind]
+        rows = [make(seq, record) for seq, record in enumerate(batch, first) if type(record) is kind]
+        new[kind] = _insert(connection, TABLES[kind], rows, first)
     if new.get(EventRecord):
         _count(connection, new[EventRecord], first)
     if new.get(CommandRecord) or new.get(ResultRecord):
@@ -64,10 +67,8 @@ def _insert(connection: Connection, table: Table, rows: list[Row], first: int) -
 
 def _count(connection: Connection, rows: Sequence[Row], first: int) -> None:
     """Bring the counts up to date with new events."""
-    # The columns of `events`: seq, id, device, name, key, subject, time.
-    facts = cast("list[Fact]", [row[3:7] for row in rows])
-    subjects = by_subject(facts)
-    change = deltas(facts, subjects, _known(connection, subjects, first))
+    batch = sort_out(cast("Iterable[Fact]", map(_FACT, rows)))
+    change = deltas(batch, _known(connection, batch, first))
     _upsert(
         connection,
         event_counts,
@@ -97,9 +98,9 @@ def _count_followups(connection: Connection, change: Deltas) -> None:
     )
 
 
-def _known(connection: Connection, subjects: Subjects, first: int) -> Known:
+def _known(connection: Connection, batch: Batch, first: int) -> Known:
     """What was stored of the subjects before this batch. Of a new one the index is asked once."""
-    opened, followed = subjects.opened.keys(), subjects.followed.keys()
+    opened, followed = batch.opened.keys(), batch.followed.keys()
     reopened: set[str] = set()
     if connection.exec_driver_sql("SELECT 1 FROM reopened LIMIT 1").first() is not None:
         question = "SELECT DISTINCT subject FROM reopened WHERE subject {any}"
