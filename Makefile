@@ -36,7 +36,7 @@ test: environment ## Run the tests that need nothing but this checkout
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(OPTIONS)
 
 test-slow: environment ## Run the tests that take long or need PyPI or npm's registry
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 test-compose: $(VENV)/.dev ## Run the tests of the compose set (needs a Docker engine)
 	$(BIN)/python -m pytest -m compose tests/compose
