@@ -15,7 +15,7 @@ from subprocess import DEVNULL, Popen
 
 import pytest
 from pong.__main__ import app
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from outrider.controller import Fleet
 from outrider.schema import OutriderError
@@ -94,9 +94,13 @@ class Stage:
         """A player; whoever needs it there asks `all_there`."""
         return self.spawn("pong", "player", name, *options)
 
+    def ask(self, *arguments: str) -> Result:
+        """What comes of `pong …`, run in this process, which has imported all of it already."""
+        return CliRunner().invoke(app, arguments, env=self.environment)
+
     def pong(self, *arguments: str, fails: bool = False) -> str:
-        """What `pong …` prints, run in this process, which has imported all of it already."""
-        done = CliRunner().invoke(app, arguments, env=self.environment)
+        """What `pong …` prints."""
+        done = self.ask(*arguments)
         assert (done.exit_code != 0) == fails, f"{arguments}\n{done.output}\n{self.output}"
         return done.stderr if fails else done.stdout
 

@@ -156,6 +156,23 @@ def test_command_line_says_that_no_player_answers(stage: Stage) -> None:
     assert said.startswith("pong: nobody has said where the players are: --at ")
 
 
+def test_status_shows_the_others_where_one_is_away(stage: Stage) -> None:
+    _, _, options = _without_broker(stage)
+    stage.pong("start", "86400000", *options)
+    nowhere = free_port()
+    with _answering("text/html", b"<html>") as elsewhere:
+        away = ("--at", f"third=http://127.0.0.1:{nowhere}", "--at", f"fourth=http://127.0.0.1:{elsewhere}")
+        done = stage.ask("status", *away, *options)
+    assert done.exit_code == 1
+    assert [line.partition(",")[0] for line in done.stdout.splitlines()] == [
+        "first: pong with second is running",
+        "second: pong with first is running",
+    ]
+    third, fourth = sorted(done.stderr.splitlines(), reverse=True)
+    assert third.startswith(f"pong: third: http://127.0.0.1:{nowhere} does not answer: ")
+    assert fourth.startswith("pong: fourth: ")
+
+
 def test_player_on_a_broker_plays_one_that_is_on_none(stage: Stage) -> None:
     stage.broker()
     port = free_port(2)

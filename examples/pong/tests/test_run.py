@@ -1,5 +1,6 @@
 """`make run`: two players, a broker where there is none, and an end to all of it."""
 
+import contextlib
 import re
 import signal
 import socket
@@ -91,6 +92,30 @@ def test_run_starts_a_killed_player_again(stage: Stage) -> None:
     until(lambda: "is started again" in stage.output, stage.output)
     stage.until_logged("first", "second is back")
     stage.until_pinged("first", "second")
+
+
+def test_port_that_is_taken_when_a_player_is_started_again_is_the_end(stage: Stage) -> None:
+    stage.broker()
+    port = free_port(2)
+    running = stage.spawn("pong", "run", "--http", f"127.0.0.1:{port}")
+    stage.all_there("first", "second")
+    stage.kill_player("second")
+    taken: list[socket.socket] = []
+
+    def taken_by_another() -> bool:
+        with contextlib.suppress(OSError):
+            taken.append(socket.create_server(("127.0.0.1", port + 1)))
+        return bool(taken)
+
+    until(taken_by_another, f"{port + 1} is free")
+    with taken[0]:
+        assert running.wait(15) == 1
+    last = stage.output.splitlines()[-1]
+    assert last.startswith(f"pong: cannot listen on 127.0.0.1:{port + 1}: Address already in use")
+    assert "; name another address with --http" in last
+    assert stage.output.count("is started again") == 1
+    assert "Traceback" not in stage.output
+    assert not answers(port), "the other player is ended, too"
 
 
 @pytest.mark.parametrize("command", [("run",), ("player", "first")])
