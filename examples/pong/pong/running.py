@@ -17,7 +17,7 @@ from .web import listening, parsed
 DEFAULT_PORT = 1883
 DEFAULT_BROKER = f"mqtt://localhost:{DEFAULT_PORT}"
 
-AGAIN = 2.0
+AGAIN = 1.0
 """Seconds after which a process that ended by itself is started again."""
 
 GRACE = 10.0

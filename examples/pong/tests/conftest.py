@@ -59,6 +59,7 @@ class Stage:
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
         self._processes: list[Popen[bytes]] = []
+        self._brokers: list[Popen[bytes]] = []
 
     def spawn(self, *program: str) -> "Popen[bytes]":
         """Run a module of this environment; its output is in `output.txt`."""
@@ -87,6 +88,7 @@ class Stage:
         """A broker that takes connections; another one on the same port where the last has ended."""
         outrider = Path(sys.executable).with_name("outrider")
         process = self.execute(str(outrider), "broker", "--port", str(self.port))
+        self._brokers.append(process)
         until(lambda: answers(self.port), f"a broker on {self.port}\n{self.output}")
         return process
 
@@ -162,16 +164,21 @@ class Stage:
             return False
 
     def close(self) -> None:
-        """End what was started."""
-        for process in reversed(self._processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """End what was started; the brokers last, of which players take leave."""
+        _end([process for process in self._processes if process not in self._brokers])
+        _end(self._brokers)
+
+
+def _end(processes: "list[Popen[bytes]]") -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def answers(port: int) -> bool:
