@@ -44,9 +44,8 @@ async def test_jobs_of_a_killed_hub_are_done_by_the_other(
     await gather(*(hub.until_ready("words-1") for hub in hubs.values()))
     async with relay(*(hub.url for hub in hubs.values())) as address:
         client = Client(address.url)
-        held = [
-            site.add(f"/held{number}", "one two", held=True) for number in range(3)
-        ]  # fetched twice they leave the worker room
+        # So few that also twice they leave the worker room.
+        held = [site.add(f"/held{number}", "one two", held=True) for number in range(3)]
         running = [await client.submit(url) for url in held]
         await until(lambda: _hits(site, 3))
         with postgresql.connect(database.rpartition("/")[2]) as connection:
