@@ -120,11 +120,15 @@ def status(
     broker: BrokerOption = DEFAULT_BROKER,
     prefix: PrefixOption = "",
 ) -> None:
-    """Show all games, as each player sees them."""
-    views = _run(Asking(transport, broker, prefix, _urls(at)).views())
-    if not views:
+    """Show all games, as each player sees them; the exit code is 1 where one does not answer over HTTP."""
+    views, silent = _run(Asking(transport, broker, prefix, _urls(at)).views())
+    if not views and not silent:
         print("nobody plays")
     _show(views)
+    for line in silent:
+        typer.echo(f"pong: {line}", err=True)
+    if silent:
+        raise typer.Exit(1)
 
 
 class Asking:
@@ -141,39 +145,60 @@ class Asking:
 
         :raises NotDone: it has refused, or is not there.
         """
-        (view,) = await self._ask([between[0]], command, (between[1], *arguments), View)
-        return view
-
-    async def views(self) -> list[View]:
-        """How all games of all players stand.
-
-        :raises NotDone: there are none, or one does not answer over HTTP.
-        """
-        if self._over_http and not self._urls:
-            raise NotDone("nobody has said where the players are: --at PLAYER=http://HOST:PORT")
-        answers = await self._ask(list(self._urls) if self._over_http else None, "games", (), list[View])
-        views = [view for answer in answers for view in answer]
-        return sorted(views, key=lambda view: (view.player, view.opponent, view.game))
-
-    async def _ask(
-        self, players: list[str] | None, command: str, arguments: tuple[object, ...], kind: type[T]
-    ) -> list[T]:
+        player, opponent = between
         if self._over_http:
             async with httpx.AsyncClient(trust_env=False) as client:
-                http = OverHttp(client, self._urls, ANSWER_WITHIN)
-                return [msgspec.convert(await http.ask(each, command, *arguments), kind) for each in players or ()]
+                return await self._post(client, player, command, (opponent, *arguments), View)
+        (view,) = await self._send(player, command, (opponent, *arguments), View)
+        return view
+
+    async def views(self) -> tuple[list[View], list[str]]:
+        """How all games of all players stand, and a line for each player that does not answer over HTTP.
+
+        :raises NotDone: there are no players.
+        """
+        silent: list[str] = []
+        if not self._over_http:
+            answers = await self._send(None, "games", (), list[View])
+        elif self._urls:
+            answers = await self._post_all("games", list[View], silent)
+        else:
+            raise NotDone("nobody has said where the players are: --at PLAYER=http://HOST:PORT")
+        views = [view for answer in answers for view in answer]
+        return sorted(views, key=lambda view: (view.player, view.opponent, view.game)), silent
+
+    async def _post_all(self, command: str, kind: type[T], silent: list[str]) -> list[T]:
+        answers: list[T] = []
+
+        async def ask(player: str) -> None:
+            try:
+                answers.append(await self._post(client, player, command, (), kind))
+            except (NotDone, ValueError) as error:  # ValueError: it answers something else
+                silent.append(f"{player}: {error}")
+
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await asyncio.gather(*map(ask, self._urls))
+        return answers
+
+    async def _post(
+        self, client: httpx.AsyncClient, player: str, command: str, arguments: tuple[object, ...], kind: type[T]
+    ) -> T:
+        http = OverHttp(client, self._urls, ANSWER_WITHIN)
+        return msgspec.convert(await http.ask(player, command, *arguments), kind)
+
+    async def _send(self, player: str | None, command: str, arguments: tuple[object, ...], kind: type[T]) -> list[T]:
         async with Fleet(self._broker, prefix=self._prefix) as fleet:
-            target = f"@{GROUP}" if players is None else players[0]
+            target = player or f"@{GROUP}"
             try:
                 dispatch = fleet.dispatch(target, command, arguments, if_offline="fail", wait=ANSWER_WITHIN)
             except UnknownTarget as error:
                 nobody = "no player has been seen on this broker; start two with: pong run"
-                raise NotDone(nobody if players is None else str(error)) from error
+                raise NotDone(str(error) if player else nobody) from error
             answers: list[T] = []
             async for outcome in dispatch.each(kind):
                 if outcome.done:
                     answers.append(outcome.value)
-                elif players is None:  # whom the others wait for, they say themselves
+                elif not player:  # whom the others wait for, they say themselves
                     print(f"{outcome.device} is {outcome.status}")
                 else:
                     why = outcome.error.message.removeprefix("Refused: ") if outcome.error else outcome.status

@@ -17,7 +17,7 @@ from .transport import NotDone, Transport
 AGAIN = 0.25
 """Seconds after which a player that could not be asked is asked again."""
 
-HEARD_WITHIN = 2.0
+HEARD_WITHIN = PATIENCE + 0.2
 """Seconds in which the opponent should have heard what somebody has changed, before the answer says it has not."""
 
 logger = logging.getLogger("pong")

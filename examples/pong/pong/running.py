@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 
 from outrider.device import Address
@@ -17,7 +17,7 @@ from .web import listening, parsed
 DEFAULT_PORT = 1883
 DEFAULT_BROKER = f"mqtt://localhost:{DEFAULT_PORT}"
 
-AGAIN = 2.0
+AGAIN = 1.0
 """Seconds after which a process that ended by itself is started again."""
 
 GRACE = 10.0
@@ -35,7 +35,7 @@ async def run(http: str | None, broker: str | None, urls: Mapping[str, str], por
     :param urls: of opponents that answer over HTTP only, by their names.
     :param port: of the broker on this machine.
     :raises InvalidAddress: the broker's URL is none.
-    :raises OSError: the broker cannot be started, or a port of the players is taken.
+    :raises OSError: the broker cannot be started, or a port of the players is taken, now or when one is started again.
     :raises ValueError: there is no such port.
     """
     ended = asyncio.Event()
@@ -45,19 +45,36 @@ async def run(http: str | None, broker: str | None, urls: Mapping[str, str], por
     words = _words(url, http)
     os.environ["OUTRIDER_BROKER"] = url  # for the players; as an option, all of the machine would see its password
     at = [part for name, where in urls.items() for part in ("--at", f"{name}={where}")]
-    programs: dict[str, list[str]] = {}
-    for number, name in enumerate(("first", "second")):
-        where = ["--http", _after(http, number)] if http else []
-        programs[f"pong player {name}"] = [sys.executable, "-m", "pong", "player", name, *where, *at]
-        if http:
-            listening(_after(http, number)).close()  # a player that cannot would be started again and again
+    places = {name: _after(http, number) if http else None for number, name in enumerate(("first", "second"))}
+    for place in places.values():
+        _check_free(place)
     starts_broker = broker is None and not await _answers(port)
-    async with _broker(port, ended) if starts_broker else contextlib.nullcontext(), asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(_keep(name, program), name=name) for name, program in programs.items()]
-        print(words, flush=True)
-        await ended.wait()
-        for task in running:
-            task.cancel()
+    async with _broker(port, ended) if starts_broker else contextlib.nullcontext():
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(_player(name, place, at), name=name) for name, place in places.items()]
+                print(words, flush=True)
+                await ended.wait()
+                for task in running:
+                    task.cancel()
+        except ExceptionGroup as group:  # one cannot be started again, so the other is ended, too
+            raise group.exceptions[0] from None
+
+
+async def _player(name: str, place: str | None, at: Sequence[str]) -> None:
+    """Run a player.
+
+    :raises OSError: somebody else has taken its port meanwhile.
+    """
+    where = ["--http", place] if place else []
+    program = [sys.executable, "-m", "pong", "player", name, *where, *at]
+    await _keep(f"pong player {name}", program, before=lambda: _check_free(place))
+
+
+def _check_free(place: str | None) -> None:
+    """A player that cannot listen would be started again and again."""
+    if place:
+        listening(place).close()
 
 
 @contextlib.asynccontextmanager
@@ -77,13 +94,18 @@ async def _broker(port: int, ended: asyncio.Event) -> AsyncGenerator[None]:
         await asyncio.wait((keeping,))
 
 
-async def _keep(name: str, program: Sequence[str], process: Process | None = None) -> None:
+async def _keep(
+    name: str, program: Sequence[str], process: Process | None = None, before: Callable[[], None] = lambda: None
+) -> None:
     """Run a program, and run it again when it ends otherwise than on purpose.
 
     :param process: it runs already.
+    :param before: called before each start; what it raises is the end.
     """
     while True:
-        process = process or await _start(program)
+        if process is None:
+            before()
+            process = await _start(program)
         try:
             code = await process.wait()
         finally:

@@ -77,7 +77,8 @@ def listening(address: str) -> socket.socket:
     try:
         return socket.create_server((host.strip("[]"), port), family=family)
     except OSError as error:
-        raise OSError(f"cannot listen on {address}: {error.strerror or error}") from error
+        what = f"cannot listen on {address}: {error.strerror or error}"
+        raise OSError(f"{what}; name another address with --http (make: HTTP=), or free this one") from error
 
 
 @contextlib.asynccontextmanager

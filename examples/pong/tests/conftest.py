@@ -15,7 +15,7 @@ from subprocess import DEVNULL, Popen
 
 import pytest
 from pong.__main__ import app
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from outrider.controller import Fleet
 from outrider.schema import OutriderError
@@ -59,6 +59,7 @@ class Stage:
             "PYTHONPATH": str(Path(__file__).parent.parent),
         }
         self._processes: list[Popen[bytes]] = []
+        self._brokers: list[Popen[bytes]] = []
 
     def spawn(self, *program: str) -> "Popen[bytes]":
         """Run a module of this environment; its output is in `output.txt`."""
@@ -87,6 +88,7 @@ class Stage:
         """A broker that takes connections; another one on the same port where the last has ended."""
         outrider = Path(sys.executable).with_name("outrider")
         process = self.execute(str(outrider), "broker", "--port", str(self.port))
+        self._brokers.append(process)
         until(lambda: answers(self.port), f"a broker on {self.port}\n{self.output}")
         return process
 
@@ -94,9 +96,13 @@ class Stage:
         """A player; whoever needs it there asks `all_there`."""
         return self.spawn("pong", "player", name, *options)
 
+    def ask(self, *arguments: str) -> Result:
+        """What comes of `pong …`, run in this process, which has imported all of it already."""
+        return CliRunner().invoke(app, arguments, env=self.environment)
+
     def pong(self, *arguments: str, fails: bool = False) -> str:
-        """What `pong …` prints, run in this process, which has imported all of it already."""
-        done = CliRunner().invoke(app, arguments, env=self.environment)
+        """What `pong …` prints."""
+        done = self.ask(*arguments)
         assert (done.exit_code != 0) == fails, f"{arguments}\n{done.output}\n{self.output}"
         return done.stderr if fails else done.stdout
 
@@ -158,16 +164,21 @@ class Stage:
             return False
 
     def close(self) -> None:
-        """End what was started."""
-        for process in reversed(self._processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """End what was started; the brokers last, of which players take leave."""
+        _end([process for process in self._processes if process not in self._brokers])
+        _end(self._brokers)
+
+
+def _end(processes: "list[Popen[bytes]]") -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def answers(port: int) -> bool:

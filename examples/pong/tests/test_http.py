@@ -3,11 +3,12 @@
 import contextlib
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import httpx
-import pytest
 
 from .conftest import Stage, free_port, until
 
@@ -124,28 +125,42 @@ def test_bad_request_gets_its_status_and_changes_nothing(stage: Stage) -> None:
     assert stage.pong("status", *options) == "nobody plays\n"
 
 
-@pytest.mark.parametrize(
-    ("content_type", "body", "why"),
-    [
-        ("", b"hello", "answers ping with 'hello'"),
-        ("application/json", b"{", "answered with broken JSON"),
-        ("text/html", b"<html>Welcome</html>", "answers ping with '<html>Welcome</html>'"),
-        ("application/json", b"[" * 100_000, "RecursionError"),
-    ],
-)
-def test_opponent_that_answers_nonsense_is_waited_for(stage: Stage, content_type: str, body: bytes, why: str) -> None:
+def test_opponents_that_answer_nonsense_are_waited_for(stage: Stage) -> None:
     port = free_port()
+    nonsense = {
+        "second": ("", b"hello", "answers ping with 'hello'"),
+        "third": ("application/json", b"{", "answered with broken JSON"),
+        "fourth": ("text/html", b"<html>Welcome</html>", "answers ping with '<html>Welcome</html>'"),
+        "fifth": ("application/json", b"[" * 100_000, "RecursionError"),
+    }
     options = ("--transport", "http", "--at", f"first=http://127.0.0.1:{port}")
-    with _answering(content_type, body) as elsewhere:
-        stage.player("first", "--http", f"127.0.0.1:{port}", *options, "--at", f"second=http://127.0.0.1:{elsewhere}")
+    with contextlib.ExitStack() as servers:
+        places = {
+            name: servers.enter_context(_answering(content_type, body))
+            for name, (content_type, body, _) in nonsense.items()
+        }
+        at = [part for name, place in places.items() for part in ("--at", f"{name}=http://127.0.0.1:{place}")]
+        stage.player("first", "--http", f"127.0.0.1:{port}", *options, *at)
         until(lambda: _there(f"http://127.0.0.1:{port}"), f"it answers\n{stage.output}")
-        assert "waits for second" in stage.pong("start", "86400000", *options)
-        stage.until_logged("first", why)
-        assert "first: pong with second is running" in stage.pong("status", *options)
-    with _answering("text/plain", b"pong", elsewhere):
-        stage.until_logged("first", "second is back")
-    faults = stage.log("first").count("Traceback")
-    assert faults == (1 if why == "RecursionError" else 0), "a fault is told once, with where it was"
+        with ThreadPoolExecutor() as threads:  # each answers when it has waited for the opponent
+            answers = list(threads.map(partial(_play, port), nonsense))
+        for name, (_, _, why) in nonsense.items():
+            stage.until_logged("first", f"waits for {name}: ")
+            assert why in stage.log("first")
+            assert f"first: pong with {name} is running" in stage.pong("status", *options)
+        assert all(answer["waits_for"] for answer in answers)
+    with contextlib.ExitStack() as servers:
+        for place in places.values():
+            servers.enter_context(_answering("text/plain", b"pong", place))
+        for name in nonsense:
+            stage.until_logged("first", f"{name} is back")
+    assert stage.log("first").count("Traceback") == 1, "a fault is told once, with where it was"
+
+
+def _play(port: int, opponent: str) -> dict[str, object]:
+    """Start a game by a request of its own, and return how it stands."""
+    body = {"opponent": opponent, "pong_time_ms": 86_400_000}
+    return dict(httpx.post(f"http://127.0.0.1:{port}/play", json=body, trust_env=False).json())
 
 
 def test_command_line_says_that_no_player_answers(stage: Stage) -> None:
@@ -154,6 +169,23 @@ def test_command_line_says_that_no_player_answers(stage: Stage) -> None:
     assert said.startswith("pong: ")
     said = stage.pong("status", "--transport", "http", fails=True)
     assert said.startswith("pong: nobody has said where the players are: --at ")
+
+
+def test_status_shows_the_others_where_one_is_away(stage: Stage) -> None:
+    _, _, options = _without_broker(stage)
+    stage.pong("start", "86400000", *options)
+    nowhere = free_port()
+    with _answering("text/html", b"<html>") as elsewhere:
+        away = ("--at", f"third=http://127.0.0.1:{nowhere}", "--at", f"fourth=http://127.0.0.1:{elsewhere}")
+        done = stage.ask("status", *away, *options)
+    assert done.exit_code == 1
+    assert [line.partition(",")[0] for line in done.stdout.splitlines()] == [
+        "first: pong with second is running",
+        "second: pong with first is running",
+    ]
+    third, fourth = sorted(done.stderr.splitlines(), reverse=True)
+    assert third.startswith(f"pong: third: http://127.0.0.1:{nowhere} does not answer: ")
+    assert fourth.startswith("pong: fourth: ")
 
 
 def test_player_on_a_broker_plays_one_that_is_on_none(stage: Stage) -> None:

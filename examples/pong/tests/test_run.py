@@ -1,5 +1,6 @@
 """`make run`: two players, a broker where there is none, and an end to all of it."""
 
+import contextlib
 import re
 import signal
 import socket
@@ -93,9 +94,32 @@ def test_run_starts_a_killed_player_again(stage: Stage) -> None:
     stage.until_pinged("first", "second")
 
 
-@pytest.mark.parametrize("command", [("run",), ("player", "first")])
-def test_address_that_is_none_is_refused(stage: Stage, command: tuple[str, ...]) -> None:
-    assert stage.spawn("pong", *command, "--http", "8000").wait(15) == 1
+def test_port_that_is_taken_when_a_player_is_started_again_is_the_end(stage: Stage) -> None:
+    stage.broker()
+    port = free_port(2)
+    running = stage.spawn("pong", "run", "--http", f"127.0.0.1:{port}")
+    stage.all_there("first", "second")
+    stage.kill_player("second")
+    taken: list[socket.socket] = []
+
+    def taken_by_another() -> bool:
+        with contextlib.suppress(OSError):
+            taken.append(socket.create_server(("127.0.0.1", port + 1)))
+        return bool(taken)
+
+    until(taken_by_another, f"{port + 1} is free")
+    with taken[0]:
+        assert running.wait(15) == 1
+    last = stage.output.splitlines()[-1]
+    assert last.startswith(f"pong: cannot listen on 127.0.0.1:{port + 1}: Address already in use")
+    assert "; name another address with --http" in last
+    assert stage.output.count("is started again") == 1
+    assert "Traceback" not in stage.output
+    assert not answers(port), "the other player is ended, too"
+
+
+def test_address_that_is_none_is_refused(stage: Stage) -> None:
+    assert stage.spawn("pong", "player", "first", "--http", "8000").wait(15) == 1
     assert "pong: '8000' is no address to listen on" in stage.output
 
 
@@ -116,14 +140,19 @@ def test_run_with_a_port_that_is_taken_ends(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
+        (("run", "--http", "8000"), "pong: '8000' is no address to listen on"),
         (("run", "--broker", "nope"), "pong: 'nope' is not a broker's URL"),
         (("run", "--http", "127.0.0.1:65535"), "pong: '127.0.0.1:65536' is no address to listen on"),
         (("run", "--http", "127.0.0.1:0"), "pong: '127.0.0.1:0' is no address to listen on"),
         (("player", "a/b"), "pong: player 'a/b' is not well formed"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_a_line(stage: Stage, command: tuple[str, ...], said: str) -> None:
-    assert stage.spawn("pong", *command).wait(15) == 1
-    assert stage.output.startswith(said)
-    assert stage.output.count("\n") == 1
-    assert [path.name for path in stage.folder.iterdir()] == ["output.txt"], "nothing is left behind"
+def test_what_cannot_be_run_is_said_in_a_line(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(stage.folder)
+    done = stage.ask(*command)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    assert not list(stage.folder.iterdir()), "nothing is left behind"

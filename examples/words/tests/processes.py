@@ -141,11 +141,10 @@ class Standing(NamedTuple):
     hub: "Hub"
 
 
-class Hub:
-    """A hub, and questions to it."""
+class Client:
+    """Questions to a hub, or to several of them behind one address; each has a connection of its own."""
 
-    def __init__(self, process: Running, url: str) -> None:
-        self.process = process
+    def __init__(self, url: str) -> None:
         self.url = url
 
     async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - as httpx has them
@@ -182,3 +181,11 @@ class Hub:
             return all(found.get(worker) == "ready" for worker in workers)
 
         await until(look)
+
+
+class Hub(Client):
+    """A hub, and questions to it."""
+
+    def __init__(self, process: Running, url: str) -> None:
+        super().__init__(url)
+        self.process = process

@@ -98,6 +98,45 @@ def test_job_that_is_put_back_waits_with_its_attempts(two: tuple[Jobs, Jobs]) ->
     assert second.claim(1) == [(id, "http://a", 3)]
 
 
+def test_jobs_that_ended_long_ago_are_removed_and_no_others(two: tuple[Jobs, Jobs], clock: Clock) -> None:
+    jobs = two[0]
+    (done, failed, running, later) = jobs.add([f"http://{name}" for name in ("done", "failed", "running", "later")])
+    jobs.claim(4)
+    jobs.complete(done, "{}")
+    jobs.fail(failed, "no")
+    clock.now += 50
+    jobs.complete(later, "{}")
+    (waiting,) = jobs.add(["http://waiting"])
+    clock.now += 50
+    assert jobs.remove(100, 10) == 0, "not more than that ago"
+    clock.now += 1
+    assert jobs.remove(100, 10) == 2
+    assert [jobs.get(id) for id in (done, failed)] == [None, None]
+    assert all(jobs.get(id) for id in (running, later, waiting))
+    clock.now += 1e9
+    assert jobs.remove(100, 10) == 1
+    assert {claim.id for claim in two[1].claim(10)} == {running, waiting}, "however old"
+
+
+def test_old_jobs_are_removed_in_batches(two: tuple[Jobs, Jobs], clock: Clock) -> None:
+    for id in two[0].add([f"http://{number}" for number in range(25)]):
+        two[0].fail(id, "no")
+    clock.now += 2
+    assert [jobs.remove(1, 10) for jobs in (*two, *two)] == [10, 10, 5, 0]
+
+
+def test_hubs_that_remove_at_once_remove_each_job_once(two: tuple[Jobs, Jobs], clock: Clock) -> None:
+    for id in two[0].add([f"http://{number}" for number in range(100)]):
+        two[0].fail(id, "no")
+    clock.now += 2
+
+    def removed(number: int) -> int:
+        return two[number % 2].remove(1, 7)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(removed, range(40))) == 100
+
+
 def test_unknown_job_is_none(two: tuple[Jobs, Jobs]) -> None:
     assert two[0].get("0" * 32) is None
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 
 from outrider.controller import Fleet
@@ -59,7 +60,8 @@ async def test_requests_that_cannot_be_are_400_in_the_envelope(standing: Standin
         answer = await hub.ask("POST", "/word-count", content=body)
         assert (answer.status_code, answer.json()["success"]) == (400, False), body
         assert set(answer.json()) == {"success", "message"}, body
-    for options in ({"params": {"job_id": "nope"}}, {"json": {"job_id": "0" * 32}}, {}, {"content": b"no json"}):
+    deep = {"content": b'{"x":' + b"[" * 100_000, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+    for options in ({"params": {"job_id": "nope"}}, {"json": {"job_id": "0" * 32}}, {}, {"content": b"no json"}, deep):
         answer = await hub.ask("GET", "/word-count", **options)
         assert (answer.status_code, answer.json()["success"]) == (400, False), options
     answer = await hub.ask("DELETE", "/word-count")
@@ -237,9 +239,26 @@ async def test_queue_asks_for_the_hubs_token(stage: Stage) -> None:
     assert await making.ended() == 0
     token = making.output.split()[0]
     hub = await stage.hub()
-    assert (await hub.ask("POST", "/word-count", json={"url": "http://a.example"})).status_code == 401
+    answer = await hub.ask("POST", "/word-count", json={"url": "http://a.example"})
+    assert _problem(answer) == (401, "unauthenticated")
     headers = {"Authorization": f"Bearer {token}"}
     answer = await hub.ask("POST", "/word-count", json={"url": "http://a.example"}, headers=headers)
+    assert answer.status_code == 202
+
+
+async def test_what_the_hub_refuses_before_the_queue_is_a_problem_of_the_hubs(standing: Standing) -> None:
+    body = b'{"url": "http://a.example/", "x": "%s"}' % (b"x" * 300_000)
+    assert _problem(await standing.hub.ask("POST", "/word-count", content=body)) == (413, "too-large")
+    answer = await standing.hub.ask("POST", "/word-count", content=b"[" * 100_000)
+    assert _problem(answer) == (400, "invalid-request")
+    answer = await standing.hub.ask("POST", "/word-count", json={}, headers={"Origin": "http://other.example"})
+    assert _problem(answer) == (403, "wrong-origin")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded", "image/png"])
+async def test_json_is_taken_whatever_it_is_called(standing: Standing, site: Site, kind: str) -> None:
+    body = b'{"url": "%s"}' % site.add("/page", PAGE).encode()
+    answer = await standing.hub.ask("POST", "/word-count", content=body, headers={"Content-Type": kind})
     assert answer.status_code == 202
 
 
@@ -248,6 +267,15 @@ def book(size: int, different: int) -> str:
     chance = random.Random(1)
     words = ["".join(chance.choices(string.ascii_letters, k=chance.randint(3, 9))) for _ in range(different)]
     return " ".join((*words, *chance.choices(words, k=(size - 7 * different) // 7)))
+
+
+def _problem(answer: httpx.Response) -> tuple[int, str]:
+    """The status and the code of a problem of the hub's."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == answer.status_code
+    assert set(problem) >= {"title", "detail"}
+    return answer.status_code, problem["code"]
 
 
 async def _hit(site: Site, path: str) -> int:

@@ -9,7 +9,21 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import Column, Double, Index, Integer, MetaData, Table, Text, create_engine, insert, or_, select, update
+from sqlalchemy import (
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import Engine
 
 LEASE: Final = 10.0
@@ -130,6 +144,19 @@ class Jobs:
     def fail(self, id: str, error: str) -> None:
         """Write down why there is no result, and never will be."""
         self._end(id, status=FAIL, error=error)
+
+    def remove(self, age: float, most: int) -> int:
+        """Remove some of the jobs that ended more than `age` seconds ago, and return how many."""
+        before = self._clock() - age
+        old = (
+            select(_jobs.c.id)
+            # None ended before it was submitted: that is in the index.
+            .where(_jobs.c.status.in_([COMPLETE, FAIL]), _jobs.c.submitted < before, _jobs.c.finished < before)
+            .limit(most)
+            .with_for_update(skip_locked=True)  # another hub removes those
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(delete(_jobs).where(_jobs.c.id.in_(old))).rowcount
 
     def close(self) -> None:
         """Let go of the database."""

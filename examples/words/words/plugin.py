@@ -1,6 +1,8 @@
 """The queue's side of the hub: what it answers over HTTP, and what runs as long as the hub does.
 
 outrider hub --plugin words.plugin
+
+WORDS_KEEP_DAYS in its environment says for how many days after its end a job is kept; else it is 30.
 """
 
 import logging
@@ -90,7 +92,7 @@ async def fetched(
     if job_id is None:
         try:
             job_id = msgspec.json.decode(await request.body(), type=Question).job_id
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Wrong(f'say which job, as ?job_id=… or {{"job_id": …}}: {error}') from error
     job = await queue.get(job_id) if _may_be(job_id) else None
     if job is None:

@@ -1,4 +1,4 @@
-"""The queue of one hub: the table, what takes new jobs, and what sends them, as long as the hub runs."""
+"""The queue of one hub: the table, and what takes jobs, sends them and removes old ones, as long as the hub runs."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,6 +11,7 @@ from outrider.controller.hub import Context
 from .dispatcher import Dispatcher
 from .intake import Intake
 from .jobs import Job, Jobs
+from .removal import Removal, keep
 
 
 class Queue:
@@ -21,11 +22,16 @@ class Queue:
 
     @asynccontextmanager
     async def opened(self, hub: Context) -> AsyncGenerator[None]:
-        """Open the table, and send jobs to workers until the hub ends."""
+        """Open the table, send jobs to workers, and remove old ones, until the hub ends.
+
+        :raises ValueError: the environment says how long to keep them in a way that makes no sense.
+        """
+        age = keep()
         self._jobs = await asyncio.to_thread(Jobs, hub.database, hub.name)
         dispatcher = Dispatcher(hub.fleet, self._jobs)
         self._intake = Intake(self._jobs, stored=dispatcher.wake)
-        running = [asyncio.create_task(each.run(), name="words") for each in (self._intake, dispatcher)]
+        parts = (self._intake, dispatcher, Removal(self._jobs, age))
+        running = [asyncio.create_task(part.run(), name="words") for part in parts]
         try:
             yield
         finally:
