@@ -1,0 +1,1 @@
+"""Running scripts of others: locked in, with limits, and with a workspace for each owner."""
