@@ -18,11 +18,11 @@ def killed_by(outcome: Outcome) -> str | None:
 
 def test_harmless_script_runs(run: Runner) -> None:
     outcome = run(
-        "import os, sys; print(sys.stdin.read(), os.path.basename(os.getcwd()) != ''); os.chdir('/'); print(os.getcwd())",
+        "import os, sys; print(sys.stdin.read()); os.chdir('/'); print(os.getcwd())",
         stdin="line",
     )
     assert outcome.ended is not None
-    assert (outcome.ended.exit_code, outcome.stdout, outcome.stderr) == (0, "line True\n/\n", "")
+    assert (outcome.ended.exit_code, outcome.stdout, outcome.stderr) == (0, "line\n/\n", "")
 
 
 def test_endless_loop_ends_by_cpu(run: Runner) -> None:
@@ -86,7 +86,7 @@ for child in children: os.waitpid(child, 0)
     assert outcome.ended.exit_code == 0
 
 
-@pytest.mark.parametrize("where", ["/tmp", "/dev/shm"])  # noqa: S108
+@pytest.mark.parametrize("where", ["/tmp", "/dev/shm"])
 def test_files_in_memory_count_as_memory(run: Runner, where: str) -> None:
     source = """
 import os, sys, tempfile, time

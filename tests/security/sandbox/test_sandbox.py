@@ -24,6 +24,7 @@ from outrider.device.scripts.sandbox import (
     find_sandbox,
     script_user,
 )
+from tests.processes import until
 from tests.security.sandbox.host import PYTHON
 from tests.security.sandbox.test_processes import marked
 
@@ -69,14 +70,14 @@ def test_landlock_takes_over_where_bubblewrap_is_missing(monkeypatch: pytest.Mon
 
 def test_no_sandbox_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bubblewrap, "PATH", "/nowhere")
-    monkeypatch.setattr(landlock.Landlock, "found", classmethod(_none))
+    monkeypatch.setattr(landlock.Landlock, "found", _none)
     with pytest.raises(
         SandboxMissing, match=r"bubblewrap: bwrap is missing: apt install bubblewrap; landlock: the kernel"
     ):
         find_sandbox()
 
 
-def _none(_cls: type, _user: int | None) -> Sandbox:
+def _none(_user: int | None) -> Sandbox:
     raise SandboxMissing("the kernel has no Landlock")
 
 
@@ -129,8 +130,7 @@ async def test_output_waits_for_who_takes_it(sandbox: Sandbox, folder: Path) -> 
     source = "import os, sys\nfor n in range(100): os.write(1, bytes(10000)); os.pwrite(3, b'%d' % n, 0)"
     source = f"import os\nfile = os.open('count', os.O_CREAT | os.O_RDWR)\n{source}"
     task = asyncio.ensure_future(execute(sandbox, script(folder, source), slow))
-    while not sizes:
-        await asyncio.sleep(0.01)
+    await until(lambda: sizes)
     assert not task.done()
     for _ in range(200):
         taken.release()
