@@ -20,7 +20,7 @@ import msgspec
 from . import guard, limits, seccomp
 from .child import readable_once
 from .removal import remove
-from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree
+from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree, starts
 from .system import FOLDERS, settings, variables
 
 READABLE: Final = ("/dev/urandom", "/dev/random")
@@ -44,6 +44,7 @@ class Landlock:
         """Scripts get the rights of that user, on a kernel with that version of Landlock."""
         self._user = user
         self._version = version
+        self.starts = starts()
 
     @classmethod
     def found(cls, user: int | None) -> Self:
