@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 from ipaddress import ip_address
-from pathlib import Path
 
 from outrider.device.address import Address
 from outrider.device.definition import Definition
-from outrider.device.journal_file import state_folder
 
 from .commands import ScriptCommands
 from .contract import POOL
 from .environments import Environments
 from .installer import Installer
 from .interpreter import find_interpreter
+from .places import place
 from .refusals import InsecureBroker
 from .sandbox import find_sandbox, script_user
 from .settings import Settings
@@ -51,7 +50,7 @@ class Scripts(Settings, frozen=True, kw_only=True):
     ) -> Callable[[Address, str], None]:
         def open(address: Address, prefix: str) -> None:
             check_broker(address)
-            folder = self.folder or Path(state_folder(), "scripts")
+            folder = place(self.folder, user)
             # `+` is in no level of a prefix, so that no two devices have one folder.
             own = folder / "workspaces" / "+".join((*prefix.split("/"), device.id))
             workspaces = Workspaces(own, user=user, quota=self.quota, files=self.files, patterns=self.patterns)
@@ -76,8 +75,8 @@ def check_broker(address: Address) -> None:
     missing = "without credentials" if address.tls else "without TLS"
     raise InsecureBroker(
         f"scripts are allowed, and {address.named} is on another machine and reached {missing}: whoever gets at it "
-        "could run code here. Connect by TLS with credentials (mqtts://USER:PASSWORD@HOST, or ?cert=FILE&key=FILE), use "
-        "a broker on this machine, or do without --allow-scripts"
+        "could run code here. Connect by TLS with credentials (mqtts://USER:PASSWORD@HOST, or ?cert=FILE&key=FILE), "
+        "use a broker on this machine, or do without --allow-scripts"
     )
 
 

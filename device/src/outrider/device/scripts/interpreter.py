@@ -18,7 +18,7 @@ _ASK: Final = """
 import json, platform, sys, sysconfig
 print(json.dumps({
     "version": platform.python_version(), "platform": sysconfig.get_platform(),
-    "tag": sys.implementation.cache_tag, "prefix": sys.base_prefix,
+    "tag": sys.implementation.cache_tag, "prefixes": sorted({sys.prefix, sys.base_prefix}),
 }))
 """
 
@@ -30,20 +30,20 @@ class Interpreter(Struct, frozen=True):
     :ivar version: as `3.11.7`.
     :ivar platform: as `linux-x86_64`.
     :ivar tag: what it calls its compiled files, as `cpython-311`.
-    :ivar prefix: the folder that it is installed in.
+    :ivar prefixes: the folders that it is installed in: that of a virtual environment, and that of its Python.
     """
 
     path: str
     version: str
     platform: str
     tag: str
-    prefix: str
+    prefixes: list[str]
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """What a script must be able to read for it to run, beside the system's own folders."""
-        prefix = Path(self.prefix)
-        return () if prefix == Path("/usr") or Path("/usr") in prefix.parents else (prefix,)
+        prefixes = [Path(prefix) for prefix in self.prefixes]
+        return tuple(prefix for prefix in prefixes if not prefix.is_relative_to("/usr"))
 
 
 def find_interpreter(wanted: str | None, user: int | None) -> Interpreter:

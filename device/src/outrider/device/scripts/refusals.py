@@ -19,5 +19,9 @@ class NoInterpreter(LocalError):
     """No Python on this machine can be run by the user that scripts get."""
 
 
+class UnreachableFolder(LocalError):
+    """A folder for what scripts have on the disk that the user whom they get cannot reach."""
+
+
 class InsecureBroker(LocalError, ValueError):
     """A broker on which somebody else could send this device scripts."""
