@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-DEEPEST: Final = 64
+DEEPEST: Final = 48
 """Folders within each other that are looked through; a tree that is deeper only its removal follows."""
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

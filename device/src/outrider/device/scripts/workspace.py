@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from msgspec import json
 
+from . import quota
 from .contract import MIB, FileChunk, WorkspaceFile
 from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
 from .names import check_upload, parts_of
@@ -98,7 +99,7 @@ class Workspaces:
         :raises ScriptRefused: they do not fit the quota, or something of the owner's is in the way.
         """
         with self._lock, self._opened(owner) as folder:
-            self._check_room(folder, files)
+            self._check_room(owner, folder, files)
             for parts, content in files.items():
                 try:
                     self._write(folder, parts, content)
@@ -199,14 +200,16 @@ class Workspaces:
             finally:
                 os.close(file)
 
-    def _check_room(self, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
-        size, count = 0, 0
-        for found in self._walked(folder):
-            if found.parts not in files:
-                size += size_of(found.stat)
-                count += 1
-        size += sum(len(content) for content in files.values())
-        count += len(files)
+    def _check_room(self, owner: Owner, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
+        held = quota.holds(self._folder / owner.folder)
+        if held.files >= quota.BEYOND.files:
+            raise ScriptRefused("your workspace has folders that are closed or too deep within each other: purge it")
+        size = held.size + sum(len(content) for content in files.values())
+        count = held.files + len(files)
+        for parts in files:
+            if (old := _found(folder, parts)) is not None:  # it is replaced
+                size -= size_of(old)
+                count -= 1
         if size > self.quota:
             raise ScriptRefused(
                 f"your workspace would hold {size / MIB:.1f} MiB, and it may hold {self.quota / MIB:g}: purge it, or "
@@ -232,6 +235,15 @@ def _remove(folder: Path) -> int:
         os.close(descriptor)
     folder.rmdir()
     return removed
+
+
+def _found(folder: int, parts: tuple[str, ...]) -> os.stat_result | None:
+    *above, last = parts
+    try:
+        with entered(folder, above) as inner:
+            return os.stat(last, dir_fd=inner, follow_symlinks=False)
+    except OSError:
+        return None
 
 
 def size_of(found: os.stat_result) -> int:
