@@ -18,7 +18,7 @@ SYSTEM: Final = Path("/var/lib/outrider/scripts")
 def place(wanted: Path | None, user: int | None) -> Path:
     """The folder for all that scripts have on the disk.
 
-    :param wanted: by the device's owner; None for that of `OUTRIDER_SCRIPTS`, else one under `$XDG_STATE_HOME/outrider`,
+    :param wanted: by the device's owner; None for that of `OUTRIDER_SCRIPTS`, else under `$XDG_STATE_HOME/outrider`,
         else one under `SYSTEM`.
     :param user: the user that scripts run as, where that is another one than the device's.
     :raises UnreachableFolder: that user cannot reach it.
