@@ -15,6 +15,7 @@ from .contract import FileChunk, Limits, ScriptResult, WorkspaceFile
 from .environments import Environments
 from .interpreter import Interpreter
 from .metadata import Metadata, check_python, check_requirements, metadata_of, name_of
+from .names import parts_of
 from .output import Output
 from .refusals import ScriptRefused
 from .sandbox import WORKSPACE, Run, Sandbox, execute
@@ -85,12 +86,14 @@ class ScriptCommands:
         wanted = await self._requirements(script, metadata, requirements, infer_requirements)
         owner = Owner(job.requester, job.behalf)
         output = Output(job, limit=limits.output, room=self._room)
-        with self._workspaces.running(owner) as workspace:
+        main = parts_of(script.main)
+        with self._workspaces.running(owner, main, written[main]) as place:
+            written[place.script] = written.pop(main)
             await asyncio.to_thread(self._workspaces.write, owner, written)
             async with self._packages(wanted, job) as packages:
                 run = Run(
-                    command=(self._interpreter.path, "-s", "-u", "-B", f"{WORKSPACE}/{script.main}", *args),
-                    workspace=workspace,
+                    command=(self._interpreter.path, "-s", "-u", "-B", "/".join((WORKSPACE, *place.script)), *args),
+                    workspace=place.folder,
                     limits=limits,
                     quota=self._settings.quota,
                     files=self._settings.files,
