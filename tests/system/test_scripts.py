@@ -180,14 +180,6 @@ async def test_many_scripts_at_once_are_run_and_one_more_is_busy(begin: Begin) -
     assert results[-1]["error"]["code"] == "busy"
 
 
-async def test_many_scripts_of_one_name_at_once_are_each_run_as_they_were_sent(begin: Begin) -> None:
-    outsider = await begin()
-    ids = [await outsider.start("run_script", {"source": f"print({number})"}) for number in range(20)]
-    results = [await outsider.result(id, timeout=PATIENCE) for id in ids]
-    assert [result["value"]["stdout"] for result in results] == [f"{number}\n" for number in range(20)]
-    assert [file["name"] for file in (await outsider.ask("list_files"))["value"]] == ["script.py"]
-
-
 async def test_purge_while_a_script_runs_says_so(begin: Begin) -> None:
     outsider = await begin()
     id = await outsider.start("run_script", {"source": "import time; time.sleep(60)"})

@@ -15,7 +15,6 @@ from .contract import FileChunk, Limits, ScriptResult, WorkspaceFile
 from .environments import Environments
 from .interpreter import Interpreter
 from .metadata import Metadata, check_python, check_requirements, metadata_of, name_of
-from .names import parts_of
 from .output import Output
 from .refusals import ScriptRefused
 from .sandbox import WORKSPACE, Run, Sandbox, execute
@@ -86,14 +85,12 @@ class ScriptCommands:
         wanted = await self._requirements(script, metadata, requirements, infer_requirements)
         owner = Owner(job.requester, job.behalf)
         output = Output(job, limit=limits.output, room=self._room)
-        main = parts_of(script.main)
-        with self._workspaces.running(owner, main, written[main]) as place:
-            written[place.script] = written.pop(main)
+        with self._workspaces.running(owner) as workspace:
             await asyncio.to_thread(self._workspaces.write, owner, written)
             async with self._packages(wanted, job) as packages:
                 run = Run(
-                    command=(self._interpreter.path, "-s", "-u", "-B", "/".join((WORKSPACE, *place.script)), *args),
-                    workspace=place.folder,
+                    command=(self._interpreter.path, "-s", "-u", "-B", f"{WORKSPACE}/{script.main}", *args),
+                    workspace=workspace,
                     limits=limits,
                     quota=self._settings.quota,
                     files=self._settings.files,
