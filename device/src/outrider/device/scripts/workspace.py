@@ -61,6 +61,8 @@ class Workspaces:
         self._patterns = patterns
         self._running: Counter[Owner] = Counter()
         self._lock = threading.Lock()
+        """Held while it is looked at, or changed, who runs scripts; never for long."""
+        self._writing = threading.Lock()
         """Held while files are written: two runs of one owner together keep its quota."""
         make(folder)
         folder.chmod(0o700 if user is None else 0o711)  # that user may enter its own folder below, and list none
@@ -102,7 +104,7 @@ class Workspaces:
 
         :raises ScriptRefused: they do not fit the quota, or something of the owner's is in the way.
         """
-        with self._lock, self._opened(owner) as folder:
+        with self._writing, self._opened(owner) as folder:
             self._check_room(owner, folder, files)
             for parts, content in files.items():
                 try:
