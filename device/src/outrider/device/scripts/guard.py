@@ -3,55 +3,47 @@
 It waits at the gate in descriptor 3, starts the script, and kills all of it when its first process has ended, when
 SIGTERM says so, or when the device's end of the gate is gone. It stands outside of what it locks in.
 
-It imports little, since each start of a script waits for that.
+It imports little, since each start of a script waits for that: hence no typing, pathlib, socket and json.
 """
 
-import contextlib
 import ctypes
-import importlib
-import json
+import marshal
 import os
 import resource
 import select
 import signal
-import socket
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Final, NoReturn, TypedDict
 
-GATE: Final = 3
-ORDERS: Final = 4
-FILTER: Final = 5
-PR_SET_SECCOMP: Final = 22
-PR_SET_CHILD_SUBREAPER: Final = 36
-SECCOMP_MODE_FILTER: Final = 2
-LIBC: Final[Any] = ctypes.CDLL(None, use_errno=True)
-SCOPED: Final = 6
-"""The version of Landlock from which on it keeps signals and abstract sockets in."""
-SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 3
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, NoReturn, TypedDict
+
+    class Orders(TypedDict):
+        """What a guard is told.
+
+        :ivar user: whom to become before anything else.
+        :ivar folder: where the script begins.
+        :ivar limits: number and soft and hard value of each.
+        """
+
+        command: Sequence[str]
+        environment: dict[str, str]
+        user: int | None
+        folder: str
+        limits: Sequence[tuple[int, int, int]]
 
 
-class Orders(TypedDict):
-    """What a guard is told.
-
-    :ivar library: where the package landlock is. Python's own search for such places would take half of the start.
-    :ivar user: whom to become before anything else.
-    :ivar readable: what the script may read and execute, if it is there.
-    :ivar devices: what it may write though it is no file.
-    :ivar writable: folders in which it may do anything.
-    :ivar limits: number and soft and hard value of each.
-    """
-
-    command: Sequence[str]
-    environment: dict[str, str]
-    library: str
-    user: int | None
-    folder: str
-    readable: Sequence[str]
-    devices: Sequence[str]
-    writable: Sequence[str]
-    limits: Sequence[tuple[int, int, int]]
+GATE = 3
+ORDERS = 4
+FILTER = 5
+RULES = 6
+PR_SET_SECCOMP = 22
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+SECCOMP_MODE_FILTER = 2
+LANDLOCK_RESTRICT_SELF = 446  # on all architectures
+LIBC: "Any" = ctypes.CDLL(None, use_errno=True)
 
 
 class Filter(ctypes.Structure):
@@ -62,43 +54,46 @@ class Filter(ctypes.Structure):
 
 def main() -> int:
     """Follow the orders; what comes back is the script's exit code, as a shell has it."""
-    orders: Orders = json.loads(read(ORDERS))
+    orders: Orders = marshal.loads(read(ORDERS))
     program = read(FILTER)
-    sys.path.append(orders["library"])
-    lock_in = prepare(orders, program)  # before it changes the user, who may not be able to read this interpreter
     user = orders["user"]
     if user is not None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    checked(LIBC.prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     woken, waking = os.pipe()
     os.set_blocking(waking, False)
     signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, woken_up)
-    gate = socket.socket(fileno=GATE)
-    gate.send(b"\n")
-    if not gate.recv(1):
+    os.write(GATE, b"\n")
+    if not os.read(GATE, 1):
         return 1
     script = os.fork()
     if script == 0:
-        start(orders, lock_in)
-    # As the script itself does: whoever comes first, the group is there from now on.
-    with contextlib.suppress(PermissionError, ProcessLookupError):
+        start(orders, program)
+    join(script)
+    return guard(script, woken)
+
+
+def join(script: int) -> None:
+    """Make the script a group of its own, as it does itself: whoever comes first, the group is there from now on."""
+    try:
         os.setpgid(script, script)
-    return guard(script, gate, woken)
+    except OSError:
+        return
 
 
 def woken_up(_number: int, _frame: object) -> None:
     """Let the number be written to the pipe that the guard waits for."""
 
 
-def guard(script: int, gate: socket.socket, woken: int) -> int:
+def guard(script: int, woken: int) -> int:
     """Wait for the end, or for the order to bring it about; then see to it that nothing is left."""
     while True:
-        ready, _, _ = select.select([gate.fileno(), woken], [], [])
-        if gate.fileno() in ready or signal.SIGTERM in os.read(woken, 4096):
+        ready, _, _ = select.select([GATE, woken], [], [])
+        if GATE in ready or signal.SIGTERM in os.read(woken, 4096):
             break
         # Not yet reaped: its number is that of the process group.
         if os.waitid(os.P_PID, script, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -125,44 +120,30 @@ def reap(script: int) -> None:
         os.waitpid(found.si_pid, 0)
 
 
-def prepare(orders: Orders, program: bytes) -> Callable[[], None]:
-    """What locks the process in that calls it."""
-    landlock: Any = importlib.import_module("landlock")  # it has no types
-    plumbing: Any = importlib.import_module("landlock.plumbing")
-    handled = landlock.FSAccess.all()
-    ruleset = landlock.Ruleset(handled)
-    if landlock.landlock_abi_version() >= SCOPED:  # the package knows nothing of that yet
-        attributes = (ctypes.c_uint64 * 3)(handled, 0, SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS)
-        untyped: Any = ctypes
-        pointer = untyped.cast(attributes, untyped.POINTER(plumbing.RulesetAttr))
-        object.__setattr__(ruleset, "_fd", plumbing.get_create_ruleset()(pointer, ctypes.sizeof(attributes), 0))
-    reading = landlock.FSAccess.READ_FILE | landlock.FSAccess.EXECUTE
-    for path in filter(Path.exists, map(Path, orders["readable"])):
-        ruleset.allow(path, rules=reading | landlock.FSAccess.READ_DIR if path.is_dir() else reading)
-    ruleset.allow(*orders["devices"], rules=landlock.FSAccess.READ_FILE | landlock.FSAccess.WRITE_FILE)
-    ruleset.allow(*orders["writable"])
-    instructions = Filter(len(program) // 8, program)
-
-    def lock_in() -> None:
-        ruleset.apply()
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(instructions))
-
-    return lock_in
-
-
-def start(orders: Orders, lock_in: Callable[[], None]) -> NoReturn:
+def start(orders: "Orders", program: bytes) -> "NoReturn":
     """Become the script."""
     try:
         os.setpgid(0, 0)
+        reason: str | None = None
         os.chdir(orders["folder"])
         signal.set_wakeup_fd(-1)
         for caught in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(caught, signal.SIG_DFL)
         for number, soft, hard in orders["limits"]:
             resource.setrlimit(number, (soft, hard))
-        lock_in()
+        checked(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        checked(LIBC.syscall, LANDLOCK_RESTRICT_SELF, RULES, 0)
+        instructions = Filter(len(program) // 8, program)
+        checked(LIBC.prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(instructions), 0, 0)
         os.closerange(GATE, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        os.execvpe(orders["command"][0], list(orders["command"]), orders["environment"])
+        # Not os.execvpe, whose import in the middle fails where this interpreter cannot be read any more.
+        name = orders["command"][0]
+        for folder in [""] if "/" in name else orders["environment"]["PATH"].split(":"):
+            try:
+                os.execve(f"{folder}/{name}" if folder else name, list(orders["command"]), orders["environment"])
+            except OSError as error:
+                reason = error.strerror
+        os.write(2, f"{name}: {reason}\n".encode())
     except BaseException as error:  # else it would go on as a second guard
         os.write(2, f"{orders['command'][0]}: {error}\n".encode())
     os._exit(127)
@@ -170,15 +151,17 @@ def start(orders: Orders, lock_in: Callable[[], None]) -> NoReturn:
 
 def read(descriptor: int) -> bytes:
     """All that stands there."""
-    with os.fdopen(descriptor, "rb") as file:
+    with open(descriptor, "rb") as file:
         return file.read()
 
 
-def prctl(option: int, *values: int) -> None:
-    """The system call."""
-    if LIBC.prctl(option, *map(ctypes.c_ulong, (*values, 0, 0, 0, 0)[:4])) != 0:
+def checked(call: "Callable[..., int]", *values: int) -> None:
+    """Make a system call.
+
+    :raises OSError: it has failed.
+    """
+    if call(*map(ctypes.c_long, values)) != 0:
         code = ctypes.get_errno()
-        ctypes.set_errno(0)
         raise OSError(code, os.strerror(code))
 
 
