@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections import Counter
@@ -228,6 +229,12 @@ class Workspaces:
                 os.close(file)
 
     def _check_room(self, owner: Owner, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < self.quota:  # who asks for many others (`behalf`) has as many workspaces
+            raise ScriptRefused(
+                f"the disk of this device has {free / MIB:,.0f} MiB left, less than a workspace may hold "
+                f"({self.quota / MIB:g} MiB): send the script to another device, or have this one's owner free some"
+            )
         held = quota.holds(self._folder / owner.folder)
         if held.files >= quota.BEYOND.files:
             raise ScriptRefused("your workspace has folders that are closed or too deep within each other: purge it")
