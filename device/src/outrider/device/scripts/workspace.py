@@ -20,10 +20,11 @@ from msgspec import json
 
 from . import quota
 from .contract import MIB, FileChunk, WorkspaceFile
-from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
+from .folders import Found, TooDeep, entered, open_by_force, walk
 from .names import check_upload, parts_of
 from .places import make
 from .refusals import NoSuchFile, ScriptRefused
+from .removal import empty
 
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
@@ -262,11 +263,8 @@ class Workspaces:
 
 
 def _remove(folder: Path) -> int:
-    descriptor = open_by_force(str(folder))
-    try:
-        removed = remove_all(descriptor)
-    finally:
-        os.close(descriptor)
+    os.close(open_by_force(str(folder)))
+    removed = empty(folder)
     folder.rmdir()
     return removed
 
