@@ -26,16 +26,19 @@ NAME: Final = 24
 
 
 class Live:
-    """A context in which the lines stand below what is printed to `console`; nothing does where it is no terminal."""
+    """A context in which the lines stand below what is printed to `console`; nothing does where it is no terminal.
 
-    def __init__(self, console: Console, targets: Sequence[str]) -> None:
+    :param shown: whether anything is to stand there at all.
+    """
+
+    def __init__(self, console: Console, targets: Sequence[str], *, shown: bool = True) -> None:
         self._targets = len(targets)
         self._missing = set(targets)
         self._running: dict[str, Progress] = {}
         self._counts: dict[Status, int] = {}
         self._note = ""
         self._paused = False
-        shown = console.is_terminal and not console.is_dumb_terminal
+        shown = shown and console.is_terminal and not console.is_dumb_terminal
         self._live = (
             rich.live.Live(
                 console=console,

@@ -65,6 +65,17 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d"
 _DURATION: Final = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,9}})?|\.\d{{1,9}})\s*({'|'.join(_UNITS)})?")
 
 
+def size(text: str) -> int:
+    """Bytes as they are typed, `256M`, `1.5G`, `64K` or a plain number, counted by 1024: a parser for options."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a size: write 256M, 1G, 64K or a number of bytes")
+    return int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " "))
+
+
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([KMG]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+
 def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
     """A parser for options out of a function that raises `LocalError`."""
 
