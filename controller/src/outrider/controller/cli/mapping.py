@@ -11,7 +11,7 @@ from rich.text import Text
 
 from outrider.controller import Fleet
 from outrider.controller.dispatch import NOT_ADDRESSED
-from outrider.controller.scripts import FROM_STDIN, RUN, InvalidScript, succeeded
+from outrider.controller.scripts import FROM_STDIN, RUN, InvalidScript, answer, succeeded
 from outrider.controller.spread import Again
 from outrider.controller.spreading import Ended, Spreading
 from outrider.device import Reply
@@ -24,7 +24,7 @@ from .live import Live
 from .output import counts_text, json_text, plain_result, printable
 from .saving import Folder
 from .script_output import plain
-from .scripting import ending, endings_text, entry, how_it_ended, output_of
+from .scripting import ending, endings_text, entry, how_it_ended, outputs
 from .sending import Form
 from .terminal import counted, messages_console, results_console
 
@@ -159,9 +159,8 @@ class Mapping:
     def say_interrupted(self) -> None:
         """Say what Ctrl-C, or another early end, leaves behind."""
         open_ends = [each.line for each in self._lines[self._printed :]]
-        words = (
-            f"interrupted; {len(self._lines) - len(open_ends) - len(self._unsent)} of {_inputs(len(self._lines))} ended"
-        )
+        ended = len(self._lines) - len(open_ends) - len(self._unsent)
+        words = f"interrupted; {ended} of {_inputs(len(self._lines))} ended"
         if self._unsent:
             words += f"; never sent: {_of_lines(self._unsent)}"
         if open_ends:
@@ -174,14 +173,14 @@ class Mapping:
         asked = asyncio.create_task(came.get(), name="Ctrl-C")
         try:
             await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+            interrupted = not running.done()
+            if interrupted:
+                self._say(Text(f"cancelling {len(spreading.running)} of them", style="dim"))
+                spreading.stop()
+                asked = asyncio.create_task(came.get(), name="Ctrl-C again")
+                await asyncio.wait((running, asked), timeout=CANCELLING, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 await running
-                return False
-            self._say(Text(f"cancelling {len(spreading.running)} of them", style="dim"))
-            spreading.stop()
-            asked = asyncio.create_task(came.get(), name="Ctrl-C again")
-            await asyncio.wait((running, asked), timeout=CANCELLING, return_when=asyncio.FIRST_COMPLETED)
-            return True
         except asyncio.CancelledError:  # by another signal
             spreading.stop()
             raise
@@ -189,6 +188,7 @@ class Mapping:
             asked.cancel()
             running.cancel()
             await asyncio.gather(running, asked, return_exceptions=True)
+        return interrupted
 
     def _take(self, ended: Ended) -> None:
         self._ended[ended.number] = ended
@@ -219,7 +219,7 @@ class Mapping:
                 self._say(line.append_text(ending(result, self._limits) or Text(result.status)))
 
     def _print_output(self, result: Result) -> None:
-        for stream, text in output_of(result):
+        for stream, text in outputs(answer(result)):
             if text:
                 console = self._results if stream == "stdout" else self._aside
                 self._print(console, plain(text if text.endswith("\n") else f"{text}\n"))
@@ -232,7 +232,7 @@ class Mapping:
             return
         name = f"{about['index']:0{self._width}d}"
         self._folder.begin(name)
-        for stream, text in output_of(result):
+        for stream, text in outputs(answer(result)):
             self._folder.add(name, stream, text)
         self._folder.note({**about, "device": result.device, **entry(result)}, name)
 

@@ -1,10 +1,10 @@
 """`outrider script`: a Python script to every device of a target, or once for each input over its devices."""
 
+import io
 import math
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, BinaryIO, Final, NamedTuple
 
 import typer
 from msgspec import ValidationError, convert
@@ -46,7 +46,7 @@ def script(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE.py|TARGET]...",
+            metavar="FILE.py|TARGET",
             help="Further .py files that it imports; and at the end the target, where --on does not name it.",
             show_default=False,
         ),
@@ -290,8 +290,9 @@ def script(
         if value is not None
     }
     limits = _limits(asked)
-    program = scripts.read(given.files, sys.stdin.buffer)
-    read = "" if stdin is None else scripts.text(stdin, sys.stdin.buffer)
+    standard_input: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())  # there is none where it was closed
+    program = scripts.read(given.files, standard_input)
+    read = "" if stdin is None else scripts.text(stdin, standard_input)
 
     def arguments(*more: str) -> dict[str, object]:
         return program.arguments(
@@ -304,8 +305,8 @@ def script(
 
     form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     if map_file is not None:
-        lines = inputs(map_file, sys.stdin.buffer)
-        arguments(max((each.text for each in lines), key=len))
+        lines = inputs(map_file, standard_input)
+        arguments(max((each.text for each in lines), key=lambda text: len(text.encode())))  # says whether it fits
         _say_doubts(program)
         mapping = Mapping(lines, arguments, form, limits=limits, folder=_folder(save_output))
         fleet = open_fleet(broker, prefix, name, on_disconnect=mapping.disconnected)
@@ -356,20 +357,14 @@ def _given(script: str, words: list[str], on: str | None) -> Given:
                 )
         return Given([script, *words], on)
     if not words:
-        raise typer.BadParameter(
-            f"on which devices? Write outrider script {script} --on TARGET, or the target behind it"
-        )
+        raise typer.BadParameter(f"no target: write outrider script {script} --on TARGET, or the target as last word")
     *more, target = words
     if target.endswith(".py"):
         raise typer.BadParameter(f"{target!r} is a file, and no target is given: write --on TARGET")
     for word in more:
         if not word.endswith(".py"):
-            what = (
-                "is no .py file"
-                if os.path.exists(word)
-                else "is neither a .py file nor, before the last word, a target"
-            )
-            raise typer.BadParameter(f"{word!r} {what}; arguments of the script are written --arg TEXT")
+            hint = "a target stands last, and arguments of the script are written --arg TEXT"
+            raise typer.BadParameter(f"{word!r} is no .py file that goes along; {hint}")
     return Given([script, *more], target)
 
 

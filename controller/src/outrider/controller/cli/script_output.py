@@ -94,7 +94,7 @@ class Lines:
 
     def _lines(self, stream: Stream, text: str) -> Verbatim:
         style = _ERRORS if stream == "stderr" else None
-        lines = (shown(line) for line in text.split("\n"))
+        lines = (shown(line.removesuffix("\r")) for line in text.split("\n"))
         return Verbatim(part for line in lines for part in (self._prefix, (line + "\n", style)))
 
 

@@ -104,7 +104,7 @@ class Scripting(Sending):
         """Show what the result has of the output and was not shown meanwhile; whether all of it is there now."""
         whole_there = True
         told = self._told.setdefault(device, Told())
-        for stream, whole in (("stdout", said.stdout), ("stderr", said.stderr)):
+        for stream, whole in outputs(said):
             if rest := told.rest(stream, whole):
                 self._print_output(device, stream, rest)
                 if self._folder is not None:
@@ -225,9 +225,8 @@ def endings_text(counts: Mapping[str, int]) -> Text:
     return Text(f"; {', '.join(parts)}" if parts else "")
 
 
-def output_of(result: Result) -> list[tuple[Stream, str]]:
-    """Both outputs, as far as the result has them."""
-    said = answer(result)
+def outputs(said: ScriptResult | None) -> list[tuple[Stream, str]]:
+    """Both outputs, as far as the result has them; nothing where the script did not end."""
     return [] if said is None else [("stdout", said.stdout), ("stderr", said.stderr)]
 
 
