@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +93,6 @@ class Yard:
     def path(self, name: str, text: str) -> str:
         """Write a file into the folder; its whole path."""
         return str(self.folder / self.write(name, text))
-
-
-Write = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,18 @@
 """`outrider script` on the devices of a target: output as it comes, exit codes, files, what is refused before."""
 
-import asyncio
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from msgspec import json
 
+from outrider.controller.cli.fetching import file_name
 from outrider.schema import MAX_SIZE
-from tests.processes import until
+from tests.processes import Processes
 
-from .conftest import Yard
+from .conftest import OUTRIDER, Yard
 
 
 def saved(folder: Path) -> dict[str, str]:
@@ -203,13 +204,10 @@ async def test_files_that_the_script_wrote_are_fetched(yard: Yard, tmp_path: Pat
     assert ended.code == 1
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..", "", "a//b", "x\x00"])
-async def test_a_name_that_leads_out_of_the_folder_is_not_fetched(yard: Yard, tmp_path: Path, name: str) -> None:
-    if "\x00" in name:
-        name = "x\n"  # no argument has a NUL
-    ended = await yard(yard.write("hello.py", ""), "runner-1", "--save-output", str(tmp_path / "kept"), "--fetch", name)
-    assert ended.code == 2
-    assert "is no name of a file in a workspace" in " ".join(ended.errors.split())
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x", "..", "", "a//b", "x\x00", "x\n", "a" * 256, "a\\b"])
+def test_a_name_that_leads_out_of_the_folder_is_not_fetched(name: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is no name of a file in a workspace"):
+        file_name(name)
 
 
 USAGE_ERRORS = {
@@ -218,7 +216,6 @@ USAGE_ERRORS = {
     "two targets": (["hello.py", "runner-1", "--on", "runner-2"], "'runner-1' is no .py file that goes along, and"),
     "a target in the middle": (["hello.py", "runner-1", "runner-2"], "a target stands last"),
     "malformed target": (["hello.py", "run/1"], "not well formed"),
-    "unknown device": (["hello.py", "runner-9"], "runner-9"),
     "no such file": (["nowhere.py", "runner-1"], "nowhere.py cannot be read: No such file"),
     "a folder": (["folder", "runner-1"], "folder cannot be read: Is a directory"),
     "no such further file": (["hello.py", "nowhere.py", "runner-1"], "nowhere.py cannot be read"),
@@ -226,30 +223,62 @@ USAGE_ERRORS = {
     "too large": (["large.py", "runner-1"], "large.py has more than"),
     "too large together": (["half.py", "half2.py", "runner-1"], "half.py and 1 more file with arguments and input"),
     "two of one name": (["hello.py", "folder/hello.py", "runner-1"], "two files are called hello.py"),
-    "a size that is none": (["hello.py", "runner-1", "--memory", "lots"], "'lots' is not a size"),
+    "a size that is none": (["hello.py", "runner-1", "--memory", "lots"], "'lots' is no size"),
     "too little memory": (["hello.py", "runner-1", "--memory", "1M"], "--memory"),
-    "a pool without members": (["hello.py", "any:nobody"], "no device is in this pool"),
     "standard input twice": (["-", "runner-1", "--stdin", "-"], "standard input can only be one of"),
     "retries without a map": (["hello.py", "runner-1", "--retries", "3"], "need --map"),
+    "a name that leads out of the folder": (
+        ["hello.py", "runner-1", "--save-output", "kept", "--fetch", "../x"],
+        "'../x' is no name of a file in a workspace",
+    ),
+    "a folder that is a file": (["hello.py", "runner-1", "--save-output", "other.py"], "other.py cannot be used"),
+    "a misspelt option": (["hello.py", "runner-1", "--memroy", "1G"], "--memroy"),
+    "json and a map": (["hello.py", "runner-1", "--map", "x", "--json"], "--map excludes --json"),
     "fetch without a folder": (["hello.py", "runner-1", "--fetch", "x"], "--fetch needs --save-output"),
-    "a device without scripts": (["hello.py", "lamp-1"], "lamp-1 does not run scripts: start it with"),
 }
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With files to send, good ones and bad ones."""
+    (tmp_path / "folder").mkdir()
+    for name in ("hello.py", "folder/hello.py"):
+        (tmp_path / name).write_text("print('hello')\n")
+    for name, size in (
+        ("other.py", 1),
+        ("large.py", MAX_SIZE),
+        ("half.py", MAX_SIZE // 2),
+        ("half2.py", MAX_SIZE // 2),
+    ):
+        (tmp_path / name).write_text("#" * size)
+    (tmp_path / "latin.py").write_bytes(b"print('ca\xe9')\n")
+    return tmp_path
+
+
 @pytest.mark.parametrize("case", USAGE_ERRORS)
-async def test_what_cannot_be_sent_is_refused_and_says_why(yard: Yard, case: str) -> None:
+async def test_what_cannot_be_sent_is_refused_before_a_broker_is_asked(
+    spawn: Processes, folder: Path, case: str
+) -> None:
     words, said = USAGE_ERRORS[case]
-    yard.write("hello.py", "print('hello')\n")
-    yard.write("other.py", "")
-    (yard.folder / "latin.py").write_bytes(b"print('ca\xe9')\n")
-    yard.write("large.py", "#" * MAX_SIZE)
-    yard.write("half.py", "#" * (MAX_SIZE // 2))
-    yard.write("half2.py", "#" * (MAX_SIZE // 2))
-    (yard.folder / "folder").mkdir(exist_ok=True)
-    yard.write("folder/hello.py", "")
-    ended = await yard(*words)
+    process = spawn(OUTRIDER, "script", *words, env={"OUTRIDER_BROKER": "unix:///nowhere/at/all"}, cwd=folder)
+    assert await process.wait() == 2
+    assert process.output == ""
+    assert said in " ".join(process.errors.replace("│", " ").split())
+
+
+USAGE_ERRORS_OF_TARGETS = {
+    "unknown device": ("runner-9", "runner-9"),
+    "a pool without members": ("any:nobody", "no device is in this pool"),
+    "a device without scripts": ("lamp-1", "lamp-1 does not run scripts: start it with"),
+}
+
+
+@pytest.mark.parametrize("case", USAGE_ERRORS_OF_TARGETS)
+async def test_a_target_that_cannot_run_it_is_a_usage_error(yard: Yard, case: str) -> None:
+    target, said = USAGE_ERRORS_OF_TARGETS[case]
+    ended = await yard(yard.write("hello.py", "print('hello')\n"), target)
     assert (ended.code, ended.output) == (2, "")
-    assert said in " ".join(ended.errors.replace("│", " ").split())
+    assert said in ended.errors
 
 
 async def test_a_script_that_python_here_cannot_read_is_sent_with_a_warning(yard: Yard) -> None:

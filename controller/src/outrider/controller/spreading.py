@@ -19,7 +19,7 @@ RETURN: Final = 10.0
 """Seconds in which a device that was lost in the middle may come back and tell how the call ended."""
 
 PARALLEL: Final = 4
-"""Calls that a device gets at once, where it does not say how many it runs."""
+"""Calls that a device gets at once, unless it runs fewer: enough that it need not wait for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Spreading:
     :param arguments: of each call, by its number.
     :param succeeded: whether an answer is what was wanted.
     :param ended: called with the end of each call, in the order in which they end.
-    :param parallel: calls that a device gets at once; without it as many as the device says that it runs.
+    :param parallel: calls that a device gets at once, unless it says that it runs fewer; `PARALLEL` without it.
     :param timeout: seconds that a call may run.
     :param expires: seconds in which a device may still begin it.
     :param wait: seconds without a device that takes a call after which none is waited for.
@@ -165,10 +165,9 @@ class Spreading:
         return ready
 
     def _room(self, device: str) -> int:
-        if self._parallel is not None:
-            return self._parallel
         about = self._abouts.get(device)
-        return PARALLEL if about is None or about.max_parallel is None else about.max_parallel
+        most = self._parallel or PARALLEL
+        return most if about is None or about.max_parallel is None else min(most, about.max_parallel)
 
     async def _call(self, number: int, device: str) -> None:
         try:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -145,6 +146,7 @@ class Mapping:
                 expires=expires,
                 wait=wait,
             )
+            self._live.note(partial(_note, spreading))
             with self._live, interruptions() as came:
                 interrupted = await self._until_ended(spreading, came)
         self._conclude()
@@ -192,25 +194,24 @@ class Mapping:
 
     def _take(self, ended: Ended) -> None:
         self._ended[ended.number] = ended
+        of = self._lines[ended.number]
+        self._save(_about(of, ended), ended.result)
         if ended.result is not None:
-            self._live.take(Reply(str(self._lines[ended.number].line), ended.result))
+            self._live.take(Reply(str(of.line), ended.result))
         while (due := self._ended.pop(self._printed, None)) is not None:
             self._printed += 1
-            self._print_outcome(self._lines[due.number], due.result, due.attempts)
-        if self._spreading is not None:
-            self._live.note(_note(self._spreading))
+            self._print_outcome(self._lines[due.number], due)
 
-    def _print_outcome(self, of: Input, result: Result | None, attempts: int) -> None:
-        about: dict[str, object] = {"index": of.line, "input": of.text, "attempts": attempts}
+    def _print_outcome(self, of: Input, ended: Ended) -> None:
+        result = ended.result
         if result is None:
             self._unsent.append(of.line)
-            about |= {"status": Status.CANCELLED, "error": {"code": NOT_ADDRESSED, "message": "never sent"}}
         else:
             self._statuses[result.status] += 1
             self._endings.update(filter(None, [how_it_ended(result)]))
         self._failed += result is None or not succeeded(result)
-        self._save(about, result)
         if self._form is Form.NDJSON:
+            about = _about(of, ended)
             self._print(self._results, json_text(about if result is None else about | plain_result(result)))
         elif self._form is Form.TEXT and result is not None:
             self._print_output(result)
@@ -258,10 +259,19 @@ class Mapping:
         console.print(shown, soft_wrap=True)
 
 
+def _about(of: Input, ended: Ended) -> dict[str, object]:
+    """What is said of an input, beside the result where there is one."""
+    about: dict[str, object] = {"index": of.line, "input": of.text, "attempts": ended.attempts}
+    if ended.result is None:
+        about |= {"status": Status.CANCELLED, "error": {"code": NOT_ADDRESSED, "message": "never sent"}}
+    return about
+
+
 def _note(spreading: Spreading) -> str:
-    devices = {device for dispatch in spreading.running.values() for device in dispatch.targets.devices}
+    running = list(spreading.running.values())  # a copy: it is another thread that asks
+    devices = {device for dispatch in running for device in dispatch.targets.devices}
     again = f", {spreading.repeats} made again" if spreading.repeats else ""
-    return f"{len(spreading.running)} under way on {counted(len(devices))}{again}"
+    return f"{len(running)} under way on {counted(len(devices))}{again}"
 
 
 def _inputs(count: int) -> str:
@@ -282,4 +292,4 @@ def _of_lines(lines: Sequence[int]) -> str:
 
 
 def _short(text: str) -> str:
-    return printable(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    return json_text(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -9,6 +9,7 @@ import typer
 
 from outrider.controller import Fleet
 from outrider.controller.settings import DEFAULT_BROKER, load
+from outrider.device.scripts import sizes
 from outrider.schema import LocalError
 
 T = TypeVar("T")
@@ -67,13 +68,10 @@ _DURATION: Final = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,9}})?|\.\d{{1,9}})\s*({'|
 
 def size(text: str) -> int:
     """Bytes as they are typed, `256M`, `1.5G`, `64K` or a plain number, counted by 1024: a parser for options."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a size: write 256M, 1G, 64K or a number of bytes")
-    return int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " "))
-
-
-_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,3})?)\s*([KMG]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+    try:
+        return sizes.size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:

@@ -169,7 +169,7 @@ def script(
             "--parallel",
             metavar="N",
             min=1,
-            help="How many a device gets at once; without it as many as it says that it runs.",
+            help="How many a device gets at once, unless it runs fewer; without it 4.",
             show_default=False,
             rich_help_panel=MAP,
         ),

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Console, RenderableType
-from rich.style import Style
 from rich.text import Text
 
 from outrider.controller import Dispatch, Fleet, Targets
@@ -184,10 +183,18 @@ class Scripting(Sending):
             self._unended.add(console)
 
     def _say_aside(self, line: RenderableType | None) -> None:
-        if line is not None and self._aside in self._unended:
-            self._unended.discard(self._aside)
-            self._print(self._aside, Verbatim([("\n", Style())]))
+        if line is not None:
+            self._end_line()
         super()._say_aside(line)
+
+    async def _goes_on(self, dispatch: Dispatch, live: Live) -> bool:
+        self._end_line()  # else the question would stand in the place of the last line
+        return await super()._goes_on(dispatch, live)
+
+    def _end_line(self) -> None:
+        if self._aside in self._unended:
+            self._unended.discard(self._aside)
+            self._print(self._aside, Verbatim([("\n", None)]))
 
     def _say_missing(self, device: str, count: int) -> None:
         words = f"… {count:,} message{'' if count == 1 else 's'} of its output or progress did not come"
