@@ -40,8 +40,6 @@ def test_imports_of_all_files_count() -> None:
     assert needs("import tools, six", tools="import yaml") == ["pyyaml", "six"]
 
 
-@pytest.mark.parametrize(
-    "text", ["print(", "\0", "from . import x", "from .y import x", "import _private_", "(" * 5000]
-)
+@pytest.mark.parametrize("text", ["print(", "\0", "from . import x", "from .y import x", "import _x_", "(" * 5000])
 def test_what_cannot_be_told_is_left_to_the_interpreter(text: str) -> None:
     assert needs(text) == []

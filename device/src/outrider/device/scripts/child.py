@@ -7,10 +7,12 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
 from typing import Final, Literal, Self
 
 from .run import Launch, SandboxFailed
@@ -23,6 +25,7 @@ GATE: Final = 3
 LOWEST: Final = 16
 """Descriptors are moved above this before a start, so that none stands where another one shall be."""
 CHUNK: Final = 65536
+WORDS: Final = 4096
 SOFT: Final = 5.0
 """Seconds that one that was told to give up gets to do so."""
 
@@ -81,14 +84,19 @@ class Child:
 
         :raises SandboxFailed: it has ended instead; its words are in the message.
         """
-        if not await asyncio.get_running_loop().sock_recv(self._gate, 1):
+        try:
+            said = await asyncio.get_running_loop().sock_recv(self._gate, 1)
+        except ConnectionResetError:
+            said = b""
+        if not said:
             words = bytearray()
-            await self.read("stderr", lambda _, data: words.extend(data[: 4096 - len(words)]))
+            await self.read("stderr", lambda _, data: words.extend(data[: WORDS - len(words)]))
             raise SandboxFailed(f"the sandbox could not be built: {words.decode(errors='replace').strip()}")
 
     def go(self) -> None:
         """Let it go on to the script."""
-        self._gate.send(b"\n")
+        with contextlib.suppress(BrokenPipeError):
+            self._gate.send(b"\n")
 
     def give_up(self) -> None:
         """Close the gate: what stands before it ends, and a guard behind it kills what it guards."""
@@ -96,8 +104,23 @@ class Child:
 
     async def ended(self) -> int:
         """Wait for its end and return its exit code, as a shell has it."""
+        await readable(self._descriptor)
+        return self._reap()
+
+    def wait(self, seconds: float) -> tuple[int, str]:
+        """Wait for its end outside of any event loop, and return its exit code and the beginning of its stderr."""
+        ended, _, _ = select.select([self._descriptor], [], [], seconds)
+        if not ended:
+            os.kill(self.pid, signal.SIGKILL)
+        self._reap()
+        try:
+            words = os.read(self._pipes["stderr"], WORDS)
+        except BlockingIOError:  # somebody else has it open still
+            words = b""
+        return self._reap(), words.decode(errors="replace").strip() or ("" if ended else f"no end in {seconds:g} s")
+
+    def _reap(self) -> int:
         if self.exit_code is None:
-            await readable(self._descriptor)
             _, status = os.waitpid(self.pid, 0)
             code = os.waitstatus_to_exitcode(status)
             self.exit_code = code if code >= 0 else 128 - code
@@ -162,11 +185,23 @@ class Child:
 def _inheritable() -> list[int]:
     """What this process got from who started it, or a library opened, and a script must not get."""
     found: list[int] = []
-    for name in os.listdir("/proc/self/fd"):
+    for path in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(OSError):  # the folder's own descriptor is closed by now
-            if os.get_inheritable(int(name)):
-                found.append(int(name))
+            if os.get_inheritable(int(path.name)):
+                found.append(int(path.name))
     return found
+
+
+@contextlib.contextmanager
+def readable_once(content: bytes) -> Generator[int]:
+    """A descriptor from which a child reads that."""
+    descriptor = os.memfd_create("outrider")
+    try:
+        os.write(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 async def readable(descriptor: int) -> None:

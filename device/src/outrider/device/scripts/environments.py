@@ -19,6 +19,7 @@ from typing import Final
 from msgspec import json
 
 from .installer import Installer, size_of_tree
+from .places import make
 
 POLL: Final = 0.05
 """Seconds between two tries to get a lock that another process has."""
@@ -40,8 +41,7 @@ class Environments:
         self._installer = installer
         self._most = most
         self._locks: dict[str, asyncio.Lock] = {}
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        folder.chmod(0o755)
+        make(folder)
         self._sweep()
 
     @contextlib.asynccontextmanager
@@ -97,9 +97,8 @@ class Environments:
     async def _install(self, key: str, requirements: Sequence[str]) -> None:
         new = self._folder / f"{_UNFINISHED}{key}-{secrets.token_hex(8)}"
         try:
-            new.mkdir(mode=0o755)
+            make(new)
             await self._installer.install(requirements, new / "packages")
-            shutil.rmtree(new / "packages.tmp", ignore_errors=True)
             size = await asyncio.to_thread(size_of_tree, new)
             (new / _SIZE).write_text(str(size))
             await asyncio.to_thread(self._make_room, size)

@@ -1,14 +1,16 @@
 """Running one script in a sandbox: its start, its output, the watch over its limits, and that nothing of it is left."""
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Coroutine
 from typing import Any, Final
 
 from . import limits, quota
 from .child import Child, Output, readable
 from .limits import Held
-from .run import Ended, Run, Sandbox, SandboxFailed, Tree
+from .run import Ended, Launch, Run, Sandbox, SandboxFailed, Tree
 from .tree import Watch
 
 START: Final = 30.0
@@ -23,8 +25,8 @@ SHARE: Final = 10
 async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
     """Run it to its end, and hand on what it writes.
 
-    While `output` is awaited nothing more is read of that stream, and the script waits once the pipe is full. Cancelled,
-    or if `output` raises: everything is killed, and is gone before this raises.
+    While `output` is awaited nothing more is read of that stream, and the script waits once the pipe is full. When
+    cancelled, or if `output` raises: everything is killed, and is gone before this raises.
 
     :raises SandboxFailed: the sandbox could not be built; the script has not been started.
     """
@@ -36,10 +38,9 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
             raise
         descriptor = os.pidfd_open(tree.root)
         try:
-            return await _Execution(run, child, tree, descriptor).complete(output)
+            return await _Execution(run, launch, child, tree, descriptor).complete(output)
         finally:
-            tree.kill()
-            await _surely(_gone(child, descriptor))
+            await _surely(_gone(child, tree, descriptor))
             os.close(descriptor)
 
 
@@ -47,14 +48,20 @@ async def _stand(sandbox: Sandbox, child: Child) -> Tree:
     try:
         async with asyncio.timeout(START):
             await child.stands()
-            while (tree := sandbox.tree(child.pid)) is None:
+            while (tree := sandbox.tree(child.pid)) is None:  # noqa: ASYNC110 (nothing tells of it)
                 await asyncio.sleep(0.001)
             return tree
     except TimeoutError:
         raise SandboxFailed(f"the sandbox could not be built in {START:g} s") from None
 
 
-async def _gone(child: Child, root: int) -> None:
+def _kill(tree: Tree, root: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(root, tree.ending)
+
+
+async def _gone(child: Child, tree: Tree, root: int) -> None:
+    _kill(tree, root)
     child.give_up()
     await child.ended()
     await readable(root)
@@ -77,8 +84,9 @@ async def _surely(what: Coroutine[Any, Any, None]) -> None:
 class _Execution:
     """A script that stands before its start."""
 
-    def __init__(self, run: Run, child: Child, tree: Tree, root: int) -> None:
+    def __init__(self, run: Run, launch: Launch, child: Child, tree: Tree, root: int) -> None:
         self._run = run
+        self._folders = [run.workspace, *launch.folders]
         self._child = child
         self._tree = tree
         self._root = root
@@ -101,7 +109,7 @@ class _Execution:
                 ]
                 code = await self._child.ended()
                 duration = loop.time() - begun
-                self._tree.kill()  # what it left running
+                _kill(self._tree, self._root)  # what it left running
                 await readable(self._root)
                 for task in accompanying:
                     task.cancel()
@@ -112,7 +120,7 @@ class _Execution:
     def _stop(self, broken: limits.Broken | None) -> bool:
         if broken is not None and self._broken is None:
             self._broken = broken
-            self._tree.kill()
+            _kill(self._tree, self._root)
         return broken is not None
 
     async def _watch_processes(self) -> None:
@@ -129,7 +137,7 @@ class _Execution:
             size = files = 0
             spent = 0.0
             begun = loop.time()
-            for part in quota.holds_open(self._run.workspace, self._tree.root):
+            for part in quota.holds_open(self._folders, self._tree.root):
                 size += part.size
                 files += part.files
                 spent += loop.time() - begun

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,8 @@ class Installer:
         if process.returncode:
             words = _words(said.decode(errors="replace"))
             raise PackagesUnavailable(f"{', '.join(requirements)} cannot be installed: {words}")
+        await asyncio.to_thread(_tidy, folder, temporary)
+        await self._check_size((folder,), requirements)
 
     def _arguments(self, folder: Path) -> list[str]:
         arguments = ["pip", "install", "--quiet", "--no-progress", "--color=never", "--no-cache"]
@@ -131,12 +134,15 @@ class Installer:
     async def _watch(self, folders: Sequence[Path], requirements: Sequence[str]) -> None:
         while True:
             await asyncio.sleep(LOOK)
-            sizes = await asyncio.gather(*(asyncio.to_thread(size_of_tree, folder) for folder in folders))
-            if max(sizes) > self._most:
-                raise PackagesUnavailable(
-                    f"{', '.join(requirements)} need more than {self._most / MIB:,.0f} MiB, which is what packages of "
-                    "scripts may have here"
-                )
+            await self._check_size(folders, requirements)
+
+    async def _check_size(self, folders: Sequence[Path], requirements: Sequence[str]) -> None:
+        sizes = await asyncio.gather(*(asyncio.to_thread(size_of_tree, folder) for folder in folders))
+        if max(sizes) > self._most:
+            raise PackagesUnavailable(
+                f"{', '.join(requirements)} need more than {self._most / MIB:,.0f} MiB, which is what packages of "
+                "scripts may have here"
+            )
 
 
 def environment_of_uv(variables: Mapping[str, str]) -> dict[str, str]:
@@ -155,6 +161,13 @@ def machine_settings(variables: Mapping[str, str]) -> dict[str, str]:
 def _make(*folders: Path) -> None:
     for folder in folders:
         folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask
+
+
+def _tidy(folder: Path, temporary: Path) -> None:
+    """Remove what uv leaves beside the packages: a lock that everybody may write, and its own files."""
+    (folder / ".lock").unlink(missing_ok=True)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def size_of_tree(folder: Path) -> int:

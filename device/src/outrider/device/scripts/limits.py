@@ -1,6 +1,7 @@
 """From a script's limits to those of the kernel, and from what it uses to the limit that it broke."""
 
 import math
+import resource
 import signal
 from typing import Final, Literal, NamedTuple
 
@@ -10,6 +11,18 @@ Broken = Literal["memory", "cpu", "processes", "workspace"]
 
 INODE: Final = 2048
 """Bytes of memory that an empty file in a file system in memory is counted as: more than it needs."""
+
+
+OPTIONS: Final = {
+    resource.RLIMIT_AS: "as",
+    resource.RLIMIT_CPU: "cpu",
+    resource.RLIMIT_FSIZE: "fsize",
+    resource.RLIMIT_NOFILE: "nofile",
+    resource.RLIMIT_NPROC: "nproc",
+    resource.RLIMIT_CORE: "core",
+    resource.RLIMIT_MEMLOCK: "memlock",
+    resource.RLIMIT_MSGQUEUE: "msgqueue",
+}
 
 
 class Used(NamedTuple):
@@ -27,20 +40,25 @@ class Held(NamedTuple):
     files: int = 0
 
 
-def prlimit(limits: Limits, *, overhead: int) -> list[str]:
-    """The options of prlimit for one process; `overhead` is the number of the sandbox's own processes."""
+def rlimits(limits: Limits, *, processes: int) -> list[tuple[int, int, int]]:
+    """The kernel's limits for one process, each with its soft and its hard value; `processes` is for its user."""
     # A second after SIGXCPU comes SIGKILL, for who ignores the first.
     seconds = math.ceil(limits.cpu)
     return [
-        f"--as={limits.memory}",
-        f"--cpu={seconds}:{seconds + 1}",
-        f"--fsize={limits.file_size}",
-        f"--nofile={limits.open_files}",
-        f"--nproc={limits.processes + overhead}",
-        "--core=0",
-        "--memlock=0",
-        "--msgqueue=0",
+        (resource.RLIMIT_AS, limits.memory, limits.memory),
+        (resource.RLIMIT_CPU, seconds, seconds + 1),
+        (resource.RLIMIT_FSIZE, limits.file_size, limits.file_size),
+        (resource.RLIMIT_NOFILE, limits.open_files, limits.open_files),
+        (resource.RLIMIT_NPROC, processes, processes),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_MEMLOCK, 0, 0),
+        (resource.RLIMIT_MSGQUEUE, 0, 0),
     ]
+
+
+def prlimit(limits: Limits, *, processes: int) -> list[str]:
+    """The same as the program prlimit takes it."""
+    return [f"--{OPTIONS[number]}={soft}:{hard}" for number, soft, hard in rlimits(limits, processes=processes)]
 
 
 def broken(used: Used, limits: Limits) -> Broken | None:

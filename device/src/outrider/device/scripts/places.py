@@ -1,5 +1,6 @@
 """Where workspaces and packages are: somewhere that the user whom scripts get can reach."""
 
+import contextlib
 import hashlib
 import stat
 from pathlib import Path
@@ -32,6 +33,15 @@ def place(wanted: Path | None, user: int | None) -> Path:
             "open that one (chmod o+x), or name another with --script-folder"
         )
     return wanted
+
+
+def make(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, so that others can enter, whatever the umask."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            each.mkdir()
+            each.chmod(0o755)
 
 
 def _closed(folder: Path, user: int) -> Path | None:

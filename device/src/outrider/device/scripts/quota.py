@@ -3,7 +3,7 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +26,14 @@ def holds(workspace: Path) -> Held:
     return held
 
 
-def holds_open(workspace: Path, root: int) -> Iterator[Held]:
-    """What the folder holds, and with it what the processes under a root keep in files that have no name any more.
+def holds_open(folders: Sequence[Path], root: int) -> Iterator[Held]:
+    """What the folders hold, and with it what the processes under a root keep in files that have no name any more.
 
     It comes in parts, between which others may have their turn.
     """
-    yield from walk(workspace)
-    yield from _nameless(root, workspace.stat().st_dev)
+    for folder in folders:
+        yield from walk(folder)
+    yield from _nameless(root, {folder.stat().st_dev for folder in folders})
 
 
 def walk(workspace: Path) -> Iterator[Held]:
@@ -75,32 +76,32 @@ def _walk(folder: int, depth: int, linked: set[int]) -> Iterator[Held]:
     yield Held(size, files)
 
 
-def _nameless(root: int, device: int) -> Iterator[Held]:
+def _nameless(root: int, devices: Set[int]) -> Iterator[Held]:
     """What stands in files that were removed while somebody had them open or mapped."""
     seen: set[int] = set()
     for member in members(root):
         size = 0
-        for number in _names(f"/proc/{member.pid}/fd"):
+        for path in _listed(Path("/proc", str(member.pid), "fd")):
             with contextlib.suppress(OSError):
-                found = os.stat(f"/proc/{member.pid}/fd/{number}")
-                if found.st_nlink == 0 and found.st_dev == device and found.st_ino not in seen:
+                found = path.stat()
+                if found.st_nlink == 0 and found.st_dev in devices and found.st_ino not in seen:
                     seen.add(found.st_ino)
                     size += max(found.st_size, found.st_blocks * 512)
-        for inode, length in _mapped(member.pid, device):
+        for inode, length in _mapped(member.pid, devices):
             if inode not in seen:
                 seen.add(inode)
                 size += length
         yield Held(size, 0)
 
 
-def _names(folder: str) -> list[str]:
+def _listed(folder: Path) -> list[Path]:
     try:
-        return os.listdir(folder)
+        return list(folder.iterdir())
     except OSError:
         return []
 
 
-def _mapped(pid: int, device: int) -> Iterator[tuple[int, int]]:
+def _mapped(pid: int, devices: Set[int]) -> Iterator[tuple[int, int]]:
     """The mapped files without a name: inode and end of what is mapped."""
     try:
         content = Path(f"/proc/{pid}/maps").read_bytes()
@@ -108,10 +109,10 @@ def _mapped(pid: int, device: int) -> Iterator[tuple[int, int]]:
         return
     if b"(deleted)" not in content:
         return
-    name = b"%02x:%02x" % (os.major(device), os.minor(device))
+    names = {b"%02x:%02x" % (os.major(device), os.minor(device)) for device in devices}
     for line in content.splitlines():
         fields = line.split(maxsplit=5)
-        if len(fields) == 6 and fields[5].endswith(b"(deleted)") and fields[3] == name:
+        if len(fields) == 6 and fields[5].endswith(b"(deleted)") and fields[3] in names:
             begin, _, end = fields[0].partition(b"-")
             yield int(fields[4]), int(fields[2], 16) + int(end, 16) - int(begin, 16)
 

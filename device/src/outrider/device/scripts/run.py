@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from signal import Signals
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -63,27 +64,32 @@ class Launch(NamedTuple):
         it reads a line there; at its end it gives up: then nothing runs that was started by a device that is no more.
     :ivar descriptors: become 4, 5 and so on in it.
     :ivar user: whose rights it will have, if not the device's.
+    :ivar folders: what it may write beside the workspace, and counts as that.
     """
 
     arguments: Sequence[str]
     descriptors: Sequence[int]
     user: int | None
+    folders: Sequence[Path] = ()
 
 
-class Tree(Protocol):
-    """The processes of a script: the root, which is the sandbox's own, and all that descend from it."""
+class Tree(NamedTuple):
+    """The processes of a script.
+
+    :ivar root: the sandbox's own, from which all descend. When it has ended, all have.
+    :ivar ending: the signal upon which it ends.
+    """
 
     root: int
-
-    def kill(self) -> None:
-        """Have everything killed. It is gone when the root has ended."""
-        ...
+    ending: Signals
 
 
 class Sandbox(Protocol):
     """One way of locking a script in."""
 
     name: str
+    advice: str
+    """What to do where it is installed and does not work."""
 
     def launch(self, run: Run) -> AbstractContextManager[Launch]:
         """Prepare a start; the context is left when all has ended."""

@@ -2,9 +2,16 @@
 
 import os
 import pwd
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from .bubblewrap import Bubblewrap
+from .child import Child
+from .contract import MIB, Limits
 from .execution import execute
+from .landlock import Landlock
 from .run import WORKSPACE, Ended, Run, Sandbox, SandboxFailed, SandboxMissing
 
 __all__ = [
@@ -19,7 +26,10 @@ __all__ = [
     "script_user",
 ]
 
-ACCOUNT = "outrider-scripts"
+ACCOUNT: Final = "outrider-scripts"
+KINDS: Final[dict[str, Callable[[int | None], Sandbox]]] = {"bubblewrap": Bubblewrap.found, "landlock": Landlock.found}
+TRIAL: Final = 10.0
+"""Seconds that a sandbox gets to show that it works."""
 
 
 def script_user() -> int | None:
@@ -41,6 +51,37 @@ def script_user() -> int | None:
 def find_sandbox(name: str | None = None) -> Sandbox:
     """The strongest sandbox that works here, or the one of that name: `bubblewrap` or `landlock`.
 
+    Each is tried, since a program may be installed and the kernel forbid what it does.
+
     :raises SandboxMissing: none does, or not that one.
     """
-    return Bubblewrap(script_user())
+    if name is not None and name not in KINDS:
+        raise SandboxMissing(f"there is no sandbox {name!r}; there are {', '.join(KINDS)}")
+    reasons: list[str] = []
+    for kind, make in KINDS.items():
+        if name in (None, kind):
+            try:
+                sandbox = make(script_user())
+                _try(sandbox)
+            except SandboxMissing as error:
+                reasons.append(f"{kind}: {error}")
+            else:
+                return sandbox
+    raise SandboxMissing(f"scripts cannot be locked in on this machine. {'; '.join(reasons)}")
+
+
+def _try(sandbox: Sandbox) -> None:
+    """Run something in it."""
+    with tempfile.TemporaryDirectory(prefix="outrider-sandbox-") as folder:
+        user = script_user()
+        if user is not None:
+            os.chown(folder, user, user)
+        run = Run(["true"], Path(folder), Limits(), quota=MIB, files=1)
+        try:
+            with sandbox.launch(run) as launch, Child.start(launch) as child:
+                child.go()
+                code, words = child.wait(TRIAL)
+        except SandboxFailed as error:
+            raise SandboxMissing(str(error)) from error
+    if code != 0:
+        raise SandboxMissing(f"it does not work here ({words or f'exit code {code}'}). {sandbox.advice}")

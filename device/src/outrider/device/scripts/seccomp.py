@@ -1,8 +1,8 @@
 """Which system calls a script does not get, as a program for the kernel.
 
 What is denied reaches beyond the sandbox (other processes, the kernel's own administration), makes memory or sockets
-that no limit sees, or has been the way out of sandboxes again and again. The rest is left to scripts: this is the second
-wall, behind namespaces or Landlock.
+that no limit sees, or has been the way out of sandboxes again and again. The rest is left to scripts: this is the
+second wall, behind namespaces or Landlock.
 """
 
 import errno
@@ -10,6 +10,8 @@ import functools
 import os
 import socket
 from typing import Final
+
+from .run import SandboxMissing
 
 CLONE_NEW: Final = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 """The flags of clone that ask for a namespace: time, mount, cgroup, uts, ipc, user, pid, net."""
@@ -34,10 +36,12 @@ UNNAMED: Final = (467,)
 """Calls younger than the names that libseccomp knows: open_tree_attr. They have one number on all architectures."""
 
 SIGNALS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
-OTHERS: Final = (
-    *("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"),
-    *("setpgid", "getsid"),
+LEFT_BY_LANDLOCK: Final = (
+    *("chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "utime", "utimes", "futimesat"),
+    *("setxattr", "lsetxattr", "removexattr", "lremovexattr", "setxattrat", "removexattrat"),
+    *("inotify_add_watch", "setpriority", "ioprio_set", "setsid", "setpgid"),
 )
+"""What Landlock lets a script do to the files and processes of its user outside; and leaving the process group."""
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 TIOCSTI: Final = 0x5412
@@ -47,8 +51,21 @@ ANY_PERSONALITY: Final = 0xFFFFFFFF
 LOW_32: Final = 0xFFFFFFFF
 
 
+def available() -> None:
+    """See that filters can be made.
+
+    :raises SandboxMissing: a package is not installed.
+    """
+    try:
+        program(network=False, alone=True)
+    except ImportError:
+        raise SandboxMissing("the package pyseccomp is missing: pip install 'outrider-device[scripts]'") from None
+    except RuntimeError:  # pyseccomp's, where it finds no library
+        raise SandboxMissing("libseccomp is missing: apt install libseccomp2") from None
+
+
 @functools.cache
-def program(*, network: bool, alone: bool, signals: bool = True) -> bytes:
+def program(*, network: bool, alone: bool, signals: bool = True, truncation: bool = True) -> bytes:
     """The filter as the kernel takes it.
 
     Calls of another architecture than the interpreter's (x32, i386) end the process.
@@ -58,8 +75,9 @@ def program(*, network: bool, alone: bool, signals: bool = True) -> bytes:
     :param alone: whether a process namespace of its own keeps others out of the script's sight, and a network namespace
         of its own keeps its sockets apart. Else these calls are denied where they name another process.
     :param signals: whether it may send signals, where it is not alone.
+    :param truncation: whether it may truncate files by their path, where it is not alone.
     """
-    import pyseccomp as seccomp
+    import pyseccomp as seccomp  # type: ignore[import-untyped]  # it has no types  # pyright: ignore[reportMissingTypeStubs]
 
     denied = seccomp.ERRNO(errno.EPERM)
     made = seccomp.SyscallFilter(seccomp.ALLOW)
@@ -95,17 +113,16 @@ def program(*, network: bool, alone: bool, signals: bool = True) -> bytes:
     deny("socketpair", seccomp.Arg(1, seccomp.MASKED_EQ, SOCK_TYPE_MASK, socket.SOCK_DGRAM))
 
     if not alone:
-        # One process group holds everything, so that it can be killed at once.
-        deny("setsid")
-        deny("setpgid")
+        for name in LEFT_BY_LANDLOCK:
+            deny(name)
+        deny("utimensat", seccomp.Arg(1, seccomp.NE, 0))  # with a path; without one it is about an open file
         deny("prctl", seccomp.Arg(0, seccomp.MASKED_EQ, LOW_32, PR_SET_PDEATHSIG))
-        deny("setpriority")
-        deny("ioprio_set")
         for name in ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
             deny(name, seccomp.Arg(0, seccomp.NE, 0))
-        if not signals:
-            for name in SIGNALS:
-                deny(name)
+        for name in SIGNALS if not signals else ():
+            deny(name)
+        if not truncation:
+            deny("truncate")
 
     with os.fdopen(os.memfd_create("filter"), "r+b") as file:
         made.export_bpf(file)

@@ -1,8 +1,7 @@
-"""Seeing, through /proc, what the processes of a script use together, and killing all of them."""
+"""What the processes of a script use together, as /proc shows it."""
 
 import contextlib
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,18 +13,6 @@ PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 IN_MEMORY: Final = ("tmp", "dev/shm")
 """The file systems in memory that a script can write to, as seen from its root."""
-
-
-class PidNamespace:
-    """What stands under the first process of a process namespace: the kernel lets none outlive it."""
-
-    def __init__(self, root: int) -> None:
-        self.root = root
-
-    def kill(self) -> None:
-        """Have the kernel end the namespace."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.root, signal.SIGKILL)
 
 
 class Member(NamedTuple):
@@ -42,9 +29,9 @@ def children(pid: int) -> list[int]:
     """The children of all threads of a process; none if it is no more."""
     found: list[int] = []
     with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
-                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
+                found += map(int, (thread / "children").read_bytes().split())
     return found
 
 

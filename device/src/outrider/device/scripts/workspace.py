@@ -21,6 +21,7 @@ from . import quota
 from .contract import MIB, FileChunk, WorkspaceFile
 from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
 from .names import check_upload, parts_of
+from .places import make
 from .refusals import NoSuchFile, ScriptRefused
 
 _REMOVED: Final = "removed-"
@@ -58,7 +59,7 @@ class Workspaces:
         self._running: Counter[Owner] = Counter()
         self._lock = threading.Lock()
         """Held while files are written: two runs of one owner together keep its quota."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make(folder)
         folder.chmod(0o700 if user is None else 0o711)  # that user may enter its own folder below, and list none
         for left in folder.glob(f"{_REMOVED}*"):
             _remove(left)
