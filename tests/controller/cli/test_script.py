@@ -1,6 +1,7 @@
 """`outrider script` on the devices of a target: output as it comes, exit codes, files, what is refused before."""
 
 import signal
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import typer
 from msgspec import json
 
 from outrider.controller.cli.fetching import file_name
+from outrider.controller.scripts import read
 from outrider.schema import MAX_SIZE
 from tests.processes import Processes
 
@@ -68,6 +70,13 @@ async def test_further_files_go_along(yard: Yard, where: tuple[str, ...]) -> Non
     script = yard.write("main.py", "import helping\nprint(helping.WORD, __file__.rpartition('/')[2])\n")
     ended = await yard(script, "helping.py", *where)
     assert (ended.code, ended.output) == (0, "helped main.py\n")
+
+
+def test_files_below_the_script_keep_their_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "folder")
+    assert list(read(["../hello.py", "./hello.py"], BytesIO()).files) == ["hello.py", "folder/hello.py"]
+    assert list(read(["hello.py", "../other.py"], BytesIO()).files) == ["hello.py", "other.py"]
+    assert list(read(["-", "hello.py"], BytesIO(b"1")).files) == ["script.py", "hello.py"]
 
 
 async def test_requirements_are_passed_on(yard: Yard) -> None:
@@ -222,7 +231,8 @@ USAGE_ERRORS = {
     "not UTF-8": (["latin.py", "runner-1"], "latin.py is not UTF-8: byte 9 is 0xe9"),
     "too large": (["large.py", "runner-1"], "large.py has more than"),
     "too large together": (["half.py", "half2.py", "runner-1"], "half.py and 1 more file with arguments and input"),
-    "two of one name": (["hello.py", "folder/hello.py", "runner-1"], "two files are called hello.py"),
+    "two of one name": (["folder/hello.py", "hello.py", "runner-1"], "hello.py: there is another hello.py already"),
+    "a name that no device takes": (["hello.py", "folder/a b.py", "runner-1"], "files that go together are called"),
     "a size that is none": (["hello.py", "runner-1", "--memory", "lots"], "'lots' is no size"),
     "too little memory": (["hello.py", "runner-1", "--memory", "1M"], "--memory"),
     "standard input twice": (["-", "runner-1", "--stdin", "-"], "standard input can only be one of"),

@@ -1,6 +1,7 @@
 """A script as it is sent: read and checked here before anything goes out, and put into what `run_script` takes."""
 
 import ast
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ ROOM: Final = MAX_SIZE - ENVELOPE
 
 FROM_STDIN: Final = "-"
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,96}\.py")
+_NAME: Final = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,7}[A-Za-z0-9_][A-Za-z0-9_.-]{0,96}\.py")
 
 
 class InvalidScript(LocalError, ValueError):
@@ -91,20 +92,29 @@ class Program(Struct, frozen=True):
 def read(paths: Sequence[str], standard_input: BinaryIO) -> Program:
     """Read a script and the files that go along.
 
+    What lies in a folder below the script's is in one on the device too; what lies elsewhere is beside the script.
+
     :param paths: the script first; `-` is standard input.
     :raises InvalidScript: one cannot be read, is no UTF-8 or is too large, or two have the same name.
     """
     files: dict[str, str] = {}
-    for number, path in enumerate(paths):
-        name = "script.py" if path == FROM_STDIN else Path(path).name
-        if number and not _NAME.fullmatch(name):
-            raise InvalidScript(f"{path}: only files called NAME.py go along, of letters, digits, - _ and .")
+    first = paths[0]
+    folder = Path.cwd() if first == FROM_STDIN else Path(first).absolute().parent
+    for path in paths:
+        name = "script.py" if path == FROM_STDIN else _name(path, folder)
+        if len(paths) > 1 and not _NAME.fullmatch(name):
+            raise InvalidScript(f"{path}: files that go together are called NAME.py, of letters, digits, - _ and .")
         if name in files:
-            raise InvalidScript(f"two files are called {name}: on the device they would be in one folder")
+            raise InvalidScript(f"{path}: there is another {name} already, where this one would be on the device")
         files[name] = text(path, standard_input)
-    if len(files) > 1 and not _NAME.fullmatch(next(iter(files))):
-        raise InvalidScript(f"{paths[0]}: with further files the script has to be called NAME.py as well")
     return Program(files)
+
+
+def _name(path: str, folder: Path) -> str:
+    """What a file is called beside the script: with its folders where it lies below."""
+    whole = Path(os.path.normpath(Path(path).absolute()))
+    below = Path(os.path.normpath(folder))
+    return whole.relative_to(below).as_posix() if whole.is_relative_to(below) else whole.name
 
 
 def text(path: str, standard_input: BinaryIO) -> str:
