@@ -10,6 +10,7 @@ from msgspec import json
 
 from outrider.controller.cli.mapping import inputs
 from outrider.controller.scripts import InvalidScript
+from tests.processes import until
 
 from .conftest import Yard
 
@@ -133,9 +134,17 @@ async def test_with_retries_given_it_runs_on_another_device(own_yard: Yard) -> N
 
 async def began(yard: Yard, device: str) -> None:
     """Wait until a script has left its mark."""
-    async with asyncio.timeout(15):
-        while not (yard.folder / "runners" / device / "began").exists():  # noqa: ASYNC110  # no event tells of it
-            await asyncio.sleep(0.01)
+    mark = yard.folder / "runners" / device / "began"
+    await until(mark.exists, 15)
+
+
+async def until_idle(yard: Yard, device: str) -> None:
+    """Wait until no job runs on the device."""
+    async with yard.fleet() as fleet, asyncio.timeout(10):
+        while True:
+            if await fleet.call(device, "jobs") == []:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_without_a_device_that_takes_them_every_input_still_has_an_outcome(own_yard: Yard) -> None:
@@ -180,8 +189,20 @@ async def test_ctrl_c_cancels_those_that_run_and_says_what_is_left(own_yard: Yar
     assert 'line 2, "1": runner-1  cancelled' in process.errors
     assert "cancelled, 3 never sent; 1 exited 0" in process.errors
     assert process.errors.endswith("interrupted; 3 of 6 inputs ended; never sent: lines 4 to 6\n")
-    async with own_yard.fleet() as fleet:
-        assert await fleet.call("runner-1", "jobs") == []
+    await until_idle(own_yard, "runner-1")
+
+
+async def test_sigterm_cancels_those_that_run_and_says_what_is_left(own_yard: Yard) -> None:
+    await own_yard.runner("runner-1")
+    script = own_yard.write("hang.py", "import pathlib, time\npathlib.Path('began').touch()\ntime.sleep(60)\n")
+    process = own_yard.start(script, "--map", lines(own_yard, "three.txt", *"abc"), "any:scripts", "--parallel", "1")
+    await began(own_yard, "runner-1")
+    process.terminate()
+    assert await process.wait(20) == 143
+    assert process.errors == (
+        "interrupted; 0 of 3 inputs ended; cancelled, and not heard of since: line 1; never sent: lines 2 to 3\n"
+    )
+    await until_idle(own_yard, "runner-1")
 
 
 async def test_output_is_saved_by_the_number_of_the_line(yard: Yard, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from outrider.controller.cli.options import size
 from outrider.controller.cli.saving import Folder, FolderInUse, NotSaved
-from outrider.controller.cli.script_output import LONGEST_LINE, Lines, Stream, Told, Verbatim, plain
+from outrider.controller.cli.script_output import LONGEST_LINE, NOTICE, Lines, Stream, Told, Verbatim, plain
 from outrider.controller.scripts import Program, doubts, killed, size_words
 from outrider.device.scripts.contract import Limits
 from outrider.schema import Progress
@@ -32,7 +32,7 @@ def out(seq: int, data: str, stream: Stream = "stdout") -> Progress:
 
 
 def test_what_was_told_meanwhile_is_not_shown_again() -> None:
-    told = Told()
+    told = Told(1000)
     assert told.rest("stdout", "all of it") == "all of it"
     assert told.take(out(0, "all ")) == (0, "all ")
     assert told.take(out(1, "aside", "stderr")) == (0, "aside")
@@ -44,7 +44,7 @@ def test_what_was_told_meanwhile_is_not_shown_again() -> None:
 
 
 def test_repeats_add_nothing_and_gaps_are_counted() -> None:
-    told = Told()
+    told = Told(1000)
     assert told.take(Progress(id="1", device="a", seq=0, accepted=True)) == (0, "")
     assert told.take(out(1, "a")) == (0, "a")
     assert told.take(out(1, "a")) == (0, "")
@@ -55,9 +55,17 @@ def test_repeats_add_nothing_and_gaps_are_counted() -> None:
 
 
 def test_a_cut_result_adds_nothing_where_more_was_told() -> None:
-    told = Told()
+    told = Told(1000)
     told.take(out(0, "0123456789"))
     assert told.rest("stdout", "01234\n[truncated: the first 5 of 10 bytes]\n") == ""
+
+
+def test_a_device_that_sends_without_end_is_cut_off() -> None:
+    told = Told(10)
+    taken = [told.take(out(seq, "x" * 100))[1] for seq in range(100)]
+    assert "".join(taken) == "x" * (10 + NOTICE)
+    assert told.excessive
+    assert told.take(out(100, "y", "stderr")) == (0, "y")
 
 
 def test_lines_of_several_devices_are_whole_and_say_whose_they_are() -> None:
@@ -139,7 +147,14 @@ async def announced(yard: Yard, connect: Connect) -> tuple[Peer, str]:
     device = f"odd-{secrets.token_hex(3)}"
     peer = await connect(Peer(yard.broker.address))
     await peer.subscribe(f"{yard.prefix}/devices/{device}/cmd/#")
-    state = {"device": device, "status": "ready", "session": 1, "since": 0, "groups": [], "pools": []}
+    state: dict[str, object] = {
+        "device": device,
+        "status": "ready",
+        "session": 1,
+        "since": 0,
+        "groups": [],
+        "pools": [],
+    }
     await peer.publish(f"{yard.prefix}/devices/{device}/state", state, retain=True)
     return peer, device
 

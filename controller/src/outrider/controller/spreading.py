@@ -10,6 +10,7 @@ from typing import Final
 
 from outrider.schema import CommandAbout, OutriderError, Result, State, UnknownTarget
 
+from .descriptions import ABOUT_WAIT
 from .dispatch import Dispatch
 from .fleet import Fleet
 from .spread import Again, Ran, Spread, ran
@@ -156,7 +157,7 @@ class Spreading:
             devices = self._fleet.resolve(self._parsed).devices
             ready = [device for device in devices if (state := states.get(device)) and state.status == "ready"]
             new = [device for device in ready if device not in self._abouts]
-            abouts = await self._fleet.abouts(new) if new else {}
+            abouts = await self._fleet.abouts(new, wait=ABOUT_WAIT) if new else {}
         except UnknownTarget:  # all have left; others may come
             return []
         if new:

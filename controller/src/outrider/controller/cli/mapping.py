@@ -160,13 +160,15 @@ class Mapping:
 
     def say_interrupted(self) -> None:
         """Say what Ctrl-C, or another early end, leaves behind."""
-        open_ends = [each.line for each in self._lines[self._printed :]]
-        ended = len(self._lines) - len(open_ends) - len(self._unsent)
-        words = f"interrupted; {ended} of {_inputs(len(self._lines))} ended"
-        if self._unsent:
-            words += f"; never sent: {_of_lines(self._unsent)}"
-        if open_ends:
-            words += f"; may still run, or have ended after those: {_of_lines(open_ends)}"
+        behind = range(self._printed, len(self._lines))
+        never = [at for at in behind if (ended := self._ended.get(at)) is not None and ended.result is None]
+        unsent = [*self._unsent, *(self._lines[at].line for at in never)]
+        unended = [self._lines[at].line for at in behind if at not in self._ended]
+        words = f"interrupted; {len(self._lines) - len(unended) - len(unsent)} of {_inputs(len(self._lines))} ended"
+        if unended:
+            words += f"; cancelled, and not heard of since: {_of_lines(unended)}"
+        if unsent:
+            words += f"; never sent: {_of_lines(unsent)}"
         messages_console().print(words, soft_wrap=True)
 
     async def _until_ended(self, spreading: Spreading, came: "asyncio.Queue[None]") -> bool:

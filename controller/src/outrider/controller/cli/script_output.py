@@ -40,11 +40,22 @@ class Verbatim:
             yield Segment(text, style)
 
 
-class Told:
-    """What one device's script has printed so far."""
+NOTICE: Final = 200
+"""Characters of a device's own words at the end of an output that it does not send on."""
 
-    def __init__(self) -> None:
+
+class Told:
+    """What one device's script has printed so far.
+
+    :param limit: bytes of each stream that the device was asked to send: it may be one that does not keep to that.
+    :ivar gaps: how many of its messages did not come.
+    :ivar excessive: whether it sent more than that; the rest is dropped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._most = limit + NOTICE
         self._seq = -1
+        self.excessive = False
         self._length: dict[Stream, int] = dict.fromkeys(STREAMS, 0)
         self._digest = {stream: hashlib.sha256() for stream in STREAMS}
         self.gaps = 0
@@ -58,9 +69,12 @@ class Told:
         self.gaps += missing
         if progress.stream is None or not progress.data:
             return missing, ""
-        self._length[progress.stream] += len(progress.data)
-        self._digest[progress.stream].update(_bytes(progress.data))
-        return missing, progress.data
+        room = self._most - self._length[progress.stream]
+        data = progress.data[:room]
+        self.excessive |= len(data) < len(progress.data)
+        self._length[progress.stream] += len(data)
+        self._digest[progress.stream].update(_bytes(data))
+        return missing, data
 
     def rest(self, stream: Stream, whole: str) -> str:
         """What of the whole output, as the result has it, was not told meanwhile."""

@@ -73,7 +73,8 @@ class Scripting(Sending):
         return Live(self._aside, dispatch.targets.devices, shown=not _is_alone(dispatch) and self._form is Form.TEXT)
 
     def _say_progress(self, reply: Reply, progress: Progress) -> None:
-        told = self._told.setdefault(reply.device, Told())
+        told = self._told_by(reply.device)
+        excessive = told.excessive
         missing, text = told.take(progress)
         if missing and self._form is Form.TEXT:
             self._say_missing(reply.device, missing)
@@ -81,7 +82,10 @@ class Scripting(Sending):
             self._print_output(reply.device, progress.stream, text)
             if self._folder is not None:
                 self._folder.add(reply.device, progress.stream, text)
-        elif progress.text and self._form is Form.TEXT and self._is_alone and self._aside.is_terminal:
+        if told.excessive and not excessive and self._form is Form.TEXT:
+            words = "… sends more output than it was asked to; the rest is dropped"
+            self._say_aside(Text(f"{printable(reply.device)}  {words}", style="dim"))
+        if progress.text and self._form is Form.TEXT and self._is_alone and self._aside.is_terminal:
             self._say_aside(Text(printable(progress.text), style="dim"))
 
     def _print_outcome(self, result: Result) -> None:
@@ -102,7 +106,7 @@ class Scripting(Sending):
     def _print_rest(self, device: str, said: ScriptResult) -> bool:
         """Show what the result has of the output and was not shown meanwhile; whether all of it is there now."""
         whole_there = True
-        told = self._told.setdefault(device, Told())
+        told = self._told_by(device)
         for stream, whole in outputs(said):
             if rest := told.rest(stream, whole):
                 self._print_output(device, stream, rest)
@@ -154,6 +158,9 @@ class Scripting(Sending):
     @property
     def _is_alone(self) -> bool:
         return self._dispatch is not None and _is_alone(self._dispatch)
+
+    def _told_by(self, device: str) -> Told:
+        return self._told.setdefault(device, Told(self._limits.output))
 
     def _lines_of(self, device: str) -> Lines:
         if device not in self._lines:
