@@ -24,8 +24,8 @@ from .interruptions import interruptions
 from .live import Live
 from .output import counts_text, json_text, plain_result, printable
 from .saving import Folder
+from .script_ends import ending, endings_text, entry, how_it_ended, outputs
 from .script_output import plain
-from .scripting import ending, endings_text, entry, how_it_ended, outputs
 from .sending import Form
 from .terminal import counted, messages_console, results_console
 

@@ -330,7 +330,7 @@ def script(
     fleet = open_fleet(broker, prefix, name, on_disconnect=scripting.disconnected, outbox=outbox)
     script_run = scripting.run(
         fleet,
-        lambda targets, abouts: scripting.check(sent, targets, abouts),
+        lambda targets, abouts: scripting.checked(sent, targets, abouts),
         wait=math.inf if wait is None else wait,
         detach=False,
         timeout=timeout,

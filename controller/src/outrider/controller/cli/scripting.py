@@ -8,15 +8,16 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from outrider.controller import Dispatch, Fleet, Targets
-from outrider.controller.scripts import ALLOWING, RUN, answer, killed, succeeded
+from outrider.controller.scripts import ALLOWING, RUN, answer, succeeded
 from outrider.device import Reply
 from outrider.device.scripts.contract import Limits, ScriptResult
-from outrider.schema import About, Code, LocalError, Progress, Result, Status
+from outrider.schema import About, Code, LocalError, Progress, Result
 
 from .fetching import fetch
 from .live import NAME, Live
-from .output import duration, json_text, plain_result, printable, reply_line, summary_line
+from .output import json_text, plain_result, printable, summary_line
 from .saving import Folder
+from .script_ends import ending, endings_text, entry, how_it_ended, outputs
 from .script_output import COLOURS, STREAMS, TRUNCATED, Lines, Stream, Told, Verbatim, plain
 from .sending import Form, Sending, later
 from .terminal import messages_console, named
@@ -57,7 +58,7 @@ class Scripting(Sending):
         self._fetched = True
         self.exit_code = FAILED
 
-    def check(self, arguments: dict[str, object], targets: Targets, abouts: Mapping[str, About]) -> dict[str, object]:
+    def checked(self, arguments: dict[str, object], targets: Targets, abouts: Mapping[str, About]) -> dict[str, object]:
         """The arguments, as they are.
 
         :raises ScriptsOff: all devices have told their commands, and none runs scripts.
@@ -73,6 +74,8 @@ class Scripting(Sending):
         return Live(self._aside, dispatch.targets.devices, shown=not _is_alone(dispatch) and self._form is Form.TEXT)
 
     def _say_progress(self, reply: Reply, progress: Progress) -> None:
+        if self._dispatch is None or not self._dispatch.expects(reply.device):
+            return
         told = self._told_by(reply.device)
         excessive = told.excessive
         missing, text = told.take(progress)
@@ -208,55 +211,6 @@ class Scripting(Sending):
         if self._dispatch is not None:
             words += f"; what a result holds of it: outrider results {self._dispatch.id} --json"
         self._say_aside(Text(f"{printable(device)}  {words}", style="dim"))
-
-
-def ending(result: Result, limits: Limits) -> Text | None:
-    """How a script ended on a device, in a line, as `lamp-1  exited 3  (0.2 s)`."""
-    said = answer(result)
-    if said is None and result.status is not Status.DONE:
-        return reply_line(Reply(result.device, result), show_device=True)
-    line = Text.assemble((f"{printable(result.device)}  ", "bold"))
-    if said is None:
-        return line.append("its answer is not that of a script", style="red")
-    if said.killed_by is not None:
-        line.append(f"killed: {printable(killed(said.killed_by, limits))}", style="red")
-    else:
-        line.append(f"exited {said.exit_code}", style="green" if said.exit_code == 0 else "red")
-    return line.append(f"  ({duration(said.duration)})", style="dim")
-
-
-def how_it_ended(result: Result) -> str | None:
-    """As `exited 3` or `killed (memory)`; None where the script did not end."""
-    said = answer(result)
-    if said is None:
-        return None
-    return f"exited {said.exit_code}" if said.killed_by is None else f"killed ({printable(said.killed_by)})"
-
-
-def endings_text(counts: Mapping[str, int]) -> Text:
-    """How many scripts ended how, behind a summary, as `; 2 exited 0, 1 exited 3`."""
-    parts = [f"{count} {words}" for words, count in sorted(counts.items())]
-    return Text(f"; {', '.join(parts)}" if parts else "")
-
-
-def outputs(said: ScriptResult | None) -> list[tuple[Stream, str]]:
-    """Both outputs, as far as the result has them; nothing where the script did not end."""
-    return [] if said is None else [("stdout", said.stdout), ("stderr", said.stderr)]
-
-
-def entry(result: Result) -> dict[str, object]:
-    """What an index has of an outcome."""
-    found: dict[str, object] = {"id": result.id, "status": result.status}
-    if (said := answer(result)) is not None:
-        found |= {
-            "exit_code": said.exit_code,
-            "killed_by": said.killed_by,
-            "duration": said.duration,
-            "peak_memory": said.peak_memory,
-        }
-    if result.error is not None:
-        found["error"] = {"code": result.error.code, "message": result.error.message}
-    return found
 
 
 def _is_alone(dispatch: Dispatch) -> bool:
