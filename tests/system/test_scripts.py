@@ -2,13 +2,16 @@
 
 import asyncio
 import base64
+import contextlib
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.device.scripts.wheels import make_wheel
-from tests.processes import Processes, script
+from tests.processes import Processes, script, until
 from tests.system.conftest import ROOT, Launch, Meet, at_ready
 from tests.system.outsider import Decoded, Outsider
 
@@ -19,22 +22,19 @@ Begin = Callable[..., Awaitable[Outsider]]
 
 
 @pytest.fixture
-def begin(launch: Launch, meet: Meet, script_folder: Path) -> Begin:
+def begin(launch: Launch, meet: Meet) -> Begin:
     """Start a device that allows scripts, and meet it as somebody."""
 
     async def begun(*arguments: str, encoding: str = "json") -> Outsider:
-        device = launch("--ready", "--allow-scripts", "--script-folder", str(script_folder), *arguments)
+        device = launch("--ready", "--allow-scripts", *arguments)
         return await at_ready(meet(device, encoding=encoding))
 
     return begun
 
 
-async def run(
-    outsider: Outsider, source: str | None = None, *, timeout: float | None = None, **args: object
-) -> Decoded:
+async def run(outsider: Outsider, source: object = None, **args: object) -> Decoded:
     """The result of run_script."""
     given = args if source is None else {"source": source, **args}
-
     return await outsider.result(await outsider.start("run_script", given), timeout=PATIENCE)
 
 
@@ -95,8 +95,6 @@ async def test_file_larger_than_a_message_is_fetched_in_parts(begin: Begin) -> N
         result = await outsider.ask("fetch_file", {"name": "large", "offset": at})
         parts.append(base64.b64decode(result["value"]["data"]))
         assert len(parts[-1]) > 100_000 or at + len(parts[-1]) == 500_000
-    import random
-
     assert b"".join(parts) == random.Random(1).randbytes(500_000)
 
 
@@ -128,6 +126,7 @@ async def test_other_requester_finds_nothing_of_it(begin: Begin, meet: Meet) -> 
         ({"source": "", "main": "/etc/x.py"}, "no file's name"),
         ({"source": "", "main": "x.sh"}, "takes *.py"),
         ({"source": "", "args": ["a\u0000b"]}, "NUL"),
+        ({"source": "", "args": ["x" * 140_000]}, "stdin"),
         ({"source": "", "limits": {"memory": 10**12}}, "limits.memory"),
         ({"source": "", "limits": {"output": 10**9}}, "limits.output"),
         ({"source": "", "requirements": ["httpx"]}, "--script-packages"),
@@ -181,6 +180,14 @@ async def test_many_scripts_at_once_are_run_and_one_more_is_busy(begin: Begin) -
     assert results[-1]["error"]["code"] == "busy"
 
 
+async def test_many_scripts_of_one_name_at_once_are_each_run_as_they_were_sent(begin: Begin) -> None:
+    outsider = await begin()
+    ids = [await outsider.start("run_script", {"source": f"print({number})"}) for number in range(20)]
+    results = [await outsider.result(id, timeout=PATIENCE) for id in ids]
+    assert [result["value"]["stdout"] for result in results] == [f"{number}\n" for number in range(20)]
+    assert [file["name"] for file in (await outsider.ask("list_files"))["value"]] == ["script.py"]
+
+
 async def test_purge_while_a_script_runs_says_so(begin: Begin) -> None:
     outsider = await begin()
     id = await outsider.start("run_script", {"source": "import time; time.sleep(60)"})
@@ -218,6 +225,44 @@ async def test_package_that_cannot_be_found_fails_with_its_name(begin: Begin, tm
         assert (result["status"], result["error"]["code"]) == ("failed", "error")
         assert result["error"]["message"].startswith("PackagesUnavailable: no")
         assert "no-such-package" in result["error"]["message"]
+
+
+async def test_harmless_script_with_a_package_it_did_not_declare_works(begin: Begin, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "alpha")
+    outsider = await begin("--script-index", str(tmp_path / "wheels"))
+    lines = [
+        "import os",
+        "import alpha",
+        "print('one', alpha.VERSION)",
+        "os.chdir('/')",
+        "print(os.getcwd())",
+        "print(3)",
+    ]
+    result = await run(outsider, "\n".join(lines), infer_requirements=True)
+    assert (result["value"]["exit_code"], result["value"]["stdout"]) == (0, "one 1.0\n/\n3\n")
+
+
+async def test_script_ends_with_a_device_that_is_killed(begin: Begin, unique: str) -> None:
+    outsider = await begin()
+    source = "import os, time\nif os.fork(): time.sleep(60)\nelse: os.setsid(); time.sleep(60)"
+    id = await outsider.start("run_script", {"source": source, "args": [unique]})
+    await outsider.running(id)
+    async with asyncio.timeout(PATIENCE):
+        while len(with_argument(unique)) < 2:
+            await outsider.peer.round_trip()
+    outsider.device.process.kill()
+    await until(lambda: not with_argument(unique), timeout=PATIENCE)
+
+
+def with_argument(word: str) -> list[Path]:
+    """The processes that have this among their arguments, apart from those that start them."""
+    found: list[Path] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            arguments = path.read_bytes().split(b"\0")
+            if word.encode() in arguments and b"python" in arguments[0]:
+                found.append(path)
+    return found
 
 
 async def test_only_files_that_the_owner_allows_are_taken(begin: Begin) -> None:
@@ -274,7 +319,27 @@ async def test_without_the_option_there_is_no_such_command(launch: Launch, meet:
     assert (await outsider.state("ready"))["pools"] == []
 
 
-@pytest.fixture
+@pytest.mark.parametrize("granted", [False, True])
+async def test_script_reaches_the_network_only_where_that_is_granted(begin: Begin, granted: bool) -> None:
+    outsider = await begin(*(("--script-network",) if granted else ()))
+    host, port = outsider.device.broker.host, outsider.device.broker.ports["5"]
+    source = f"import socket; socket.create_connection(({host!r}, {port}), 5); print('through')"
+    result = await run(outsider, source)
+    assert result["value"]["stdout"] == ("through\n" if granted else "")
+    assert (result["value"]["exit_code"] == 0) is granted
+
+
+async def test_without_the_extra_it_says_what_to_install(spawn: Processes) -> None:
+    code = (
+        "import sys; sys.modules['packaging'] = None; from outrider.device.main import main; "
+        "import outrider.device.scripts.contract; main(['run', '--id', 'lamp', '--allow-scripts'])"
+    )
+    process = spawn.python("-c", code)
+    assert await process.wait() == 2
+    assert "pip install 'outrider-device[scripts]'" in process.errors
+
+
+@pytest_asyncio.fixture
 async def scripting(begin: Begin) -> Outsider:
     """Somebody at a device that allows scripts."""
     return await begin()

@@ -30,17 +30,19 @@ async def run_script(
     """Run a script."""
     if requirements or infer_requirements:
         job.print(f"requirements {requirements} {infer_requirements}")
-    folder = HERE
-    folder.mkdir(parents=True, exist_ok=True)
+    HERE.mkdir(parents=True, exist_ok=True)
+    folder = HERE.parent / f"{job.id}-on-{NAME}"  # so that several at once do not take each other's script
+    folder.mkdir()
     main = main or "script.py"
     for name, text in (files or {main: source or ""}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-u",
-        main,
+        folder / main,
         *args,
-        cwd=folder,
+        cwd=HERE,
         env={"PATH": os.environ["PATH"], "DEVICE": NAME},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -10,6 +10,7 @@ from msgspec import json
 
 from outrider.controller.cli.mapping import inputs
 from outrider.controller.scripts import InvalidScript
+from tests.peers import Connect, Peer
 from tests.processes import until
 
 from .conftest import Yard
@@ -89,16 +90,29 @@ async def test_a_script_that_failed_is_tried_again_where_that_is_asked_for(yard:
     assert ended.errors == "2 inputs: 2 done; 2 exited 0; 2 made again\n"
 
 
-async def test_a_busy_device_gets_its_call_later(own_yard: Yard) -> None:
+async def test_a_busy_device_gets_its_call_later(own_yard: Yard, connect: Connect, tmp_path: Path) -> None:
     await own_yard.runner("runner-1", RUNNER_PARALLEL="1")
-    script = own_yard.write("square.py", SQUARE)
+    end = tmp_path / "end"
+    hold = f"import pathlib, time\nwhile not pathlib.Path({str(end)!r}).exists(): time.sleep(0.01)\n"
+    peer = await connect(Peer(own_yard.broker.address))
+    await peer.subscribe(f"{own_yard.prefix}/devices/runner-1/result/tester")
     async with own_yard.fleet() as fleet:
-        own = fleet.dispatch("runner-1", "run_script", {"source": "import time\nprint(1)\ntime.sleep(1)"})
-        async for _ in own:
+        holding = fleet.dispatch("runner-1", "run_script", {"source": hold})
+        async for _ in holding:
             break  # it has begun
-        ended = await own_yard(script, "--map", lines(own_yard, "two.txt", 1, 2), "any:scripts", "--retries", "0")
-    assert (ended.code, ended.output) == (0, "1\n4\n")
-    assert "made again" in ended.errors
+        process = own_yard.start(
+            own_yard.write("square.py", SQUARE),
+            "--map",
+            lines(own_yard, "two.txt", 1, 2),
+            "any:scripts",
+            "--retries",
+            "0",
+        )
+        assert (await peer.wait_for_count(1, 20))[0].json()["error"]["code"] == "busy"
+        end.touch()
+        assert await process.wait(20) == 0
+    assert process.output == "1\n4\n"
+    assert "2 inputs: 2 done; 2 exited 0; 1 made again" in process.errors
 
 
 async def test_a_device_that_restarted_in_the_middle_may_have_run_it_so_it_is_not_run_again(own_yard: Yard) -> None:

@@ -9,7 +9,7 @@ from outrider.device import Address, Device
 from outrider.device.scripts import POOL, Limits, Scripts
 from outrider.device.scripts.capability import check_broker
 from outrider.device.scripts.contract import MIB
-from outrider.device.scripts.interpreter import find_interpreter
+from outrider.device.scripts.interpreter import Interpreter, check_folders, find_interpreter
 from outrider.device.scripts.places import place
 from outrider.device.scripts.refusals import InsecureBroker, NoInterpreter, ScriptRefused, UnreachableFolder
 from outrider.device.scripts.settings import granted
@@ -100,6 +100,15 @@ def test_what_is_no_interpreter_is_refused_with_its_path(path: str) -> None:
         find_interpreter(path, None)
 
 
+def test_interpreter_beside_private_files_is_refused(tmp_path: Path) -> None:
+    interpreter = Interpreter(str(tmp_path / "bin" / "python3"), "3.11", "linux", "cpython-311", [str(tmp_path)])
+    check_folders(interpreter, (Path("/var/lib/outrider"),))
+    with pytest.raises(NoInterpreter, match="scripts could read"):
+        check_folders(interpreter, (tmp_path / "state",))
+    with pytest.raises(NoInterpreter, match="installed in /, and"):
+        check_folders(Interpreter("/python3", "3.11", "linux", "cpython-311", ["/"]), ())
+
+
 @ROOT
 def test_interpreter_that_the_scripts_user_cannot_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "python3").symlink_to("/usr/bin/python3")
@@ -108,15 +117,18 @@ def test_interpreter_that_the_scripts_user_cannot_run_is_refused(tmp_path: Path)
         find_interpreter(str(tmp_path / "python3"), 65534)
 
 
-def test_folder_is_under_the_state_of_an_ordinary_user(state_home: Path) -> None:
+def test_folder_is_under_the_state_of_an_ordinary_user(state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUTRIDER_SCRIPTS")
     assert place(None, None) == state_home / "outrider" / "scripts"
 
 
 @ROOT
 def test_folder_of_root_is_one_that_the_scripts_user_can_reach(
-    state_home: Path, tmp_path: Path, script_folder: Path
+    tmp_path: Path, script_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o700)
+    assert place(None, 65534) == script_folder
+    monkeypatch.delenv("OUTRIDER_SCRIPTS")
     assert place(None, 65534).is_relative_to("/var/lib/outrider/scripts")
     assert place(script_folder, 65534) == script_folder
     with pytest.raises(UnreachableFolder, match="65534"):

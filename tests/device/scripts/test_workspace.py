@@ -218,11 +218,32 @@ def test_purge_removes_a_tree_deeper_than_any_path(workspaces: Workspaces, folde
 
 
 def test_purge_while_a_script_runs_is_refused(workspaces: Workspaces) -> None:
-    with workspaces.running(ANN), workspaces.running(ANN):
+    with workspaces.running(ANN, ("x.py",), b""), workspaces.running(ANN, ("y.py",), b""):
         send(workspaces, {"x.py": ""})
         with pytest.raises(ScriptRefused, match="2 of your scripts"):
             workspaces.purge(ANN)
         assert workspaces.purge(BOB) == 0
+    assert workspaces.purge(ANN) == 1
+
+
+def test_two_scripts_of_one_name_at_once_are_run_each_from_its_own_text(workspaces: Workspaces) -> None:
+    main = ("lib", "x.py")
+    with workspaces.running(ANN, main, b"1") as first:
+        workspaces.write(ANN, {first.script: b"1"})
+        with workspaces.running(ANN, main, b"2") as second, workspaces.running(ANN, main, b"1") as third:
+            workspaces.write(ANN, {second.script: b"2"})
+            assert first.script == third.script == main
+            assert second.script[:-1] == ("lib",)
+            assert second.script != main
+            assert (second.folder.joinpath(*second.script)).read_bytes() == b"2"
+        assert [file.name for file in workspaces.list(ANN)] == ["lib/x.py"]
+        assert workspaces.read(ANN, "lib/x.py", 0, 10).data == b"1"
+        last = workspaces.running(ANN, main, b"3")
+        place = last.__enter__()
+        workspaces.write(ANN, {place.script: b"3"})
+    last.__exit__(None, None, None)
+    assert [file.name for file in workspaces.list(ANN)] == ["lib/x.py"]
+    assert workspaces.read(ANN, "lib/x.py", 0, 10).data == b"3"
     assert workspaces.purge(ANN) == 1
 
 

@@ -15,6 +15,7 @@ from .contract import FileChunk, Limits, ScriptResult, WorkspaceFile
 from .environments import Environments
 from .interpreter import Interpreter
 from .metadata import Metadata, check_python, check_requirements, metadata_of, name_of
+from .names import parts_of
 from .output import Output
 from .refusals import ScriptRefused
 from .sandbox import WORKSPACE, Run, Sandbox, execute
@@ -23,6 +24,9 @@ from .workspace import Owner, Workspaces
 
 DEFAULT_MAIN: Final = "script.py"
 ENTRY: Final = "main.py"
+
+LONGEST_ARGUMENT: Final = 100_000
+"""Bytes; Linux takes 131,072, MAX_ARG_STRLEN in execve(2)."""
 
 AROUND: Final = 512
 """Bytes of a value kept free for what stands around its text or data."""
@@ -82,12 +86,14 @@ class ScriptCommands:
         wanted = await self._requirements(script, metadata, requirements, infer_requirements)
         owner = Owner(job.requester, job.behalf)
         output = Output(job, limit=limits.output, room=self._room)
-        with self._workspaces.running(owner) as workspace:
+        main = parts_of(script.main)
+        with self._workspaces.running(owner, main, written[main]) as place:
+            written[place.script] = written.pop(main)
             await asyncio.to_thread(self._workspaces.write, owner, written)
             async with self._packages(wanted, job) as packages:
                 run = Run(
-                    command=(self._interpreter.path, "-s", "-u", "-B", f"{WORKSPACE}/{script.main}", *args),
-                    workspace=workspace,
+                    command=(self._interpreter.path, "-s", "-u", "-B", "/".join((WORKSPACE, *place.script)), *args),
+                    workspace=place.folder,
                     limits=limits,
                     quota=self._settings.quota,
                     files=self._settings.files,
@@ -194,7 +200,10 @@ def encoded_input(args: Sequence[str], stdin: str) -> bytes:
     """
     try:
         for each in args:
-            each.encode()
+            if len(each.encode()) > LONGEST_ARGUMENT:
+                raise ScriptRefused(
+                    f"an argument has more than {LONGEST_ARGUMENT:,} bytes: send that as stdin, or as a file"
+                )
             if "\0" in each:
                 raise ScriptRefused("an argument has a NUL character, which no program can be given: leave it out")
         return stdin.encode()

@@ -10,7 +10,6 @@ import os
 import secrets
 import stat
 import threading
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,6 +22,7 @@ from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
 from .names import check_upload, parts_of
 from .places import make
 from .refusals import NoSuchFile, ScriptRefused
+from .runs import Runs
 
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
@@ -38,6 +38,13 @@ class Owner(NamedTuple):
     def folder(self) -> str:
         """The name of its folder: no two owners have the same, whatever they are called."""
         return hashlib.sha256(json.encode((self.requester, self.behalf))).hexdigest()[:40]
+
+
+class Place(NamedTuple):
+    """Where a script is run: the folder, and the path of its own file in it, name by name."""
+
+    folder: Path
+    script: tuple[str, ...]
 
 
 class Workspaces:
@@ -56,7 +63,7 @@ class Workspaces:
         self._folder = folder
         self._user = user
         self._patterns = patterns
-        self._running: Counter[Owner] = Counter()
+        self._runs = Runs()
         self._lock = threading.Lock()
         """Held while files are written: two runs of one owner together keep its quota."""
         make(folder)
@@ -65,18 +72,22 @@ class Workspaces:
             _remove(left)
 
     @contextlib.contextmanager
-    def running(self, owner: Owner) -> Generator[Path]:
-        """The owner's folder for as long as a script of its runs; it cannot be purged meanwhile."""
+    def running(self, owner: Owner, main: tuple[str, ...], text: bytes) -> Generator[Place]:
+        """Where a script of the owner is run, for as long as it runs; nothing can be purged meanwhile.
+
+        :param main: the file that is run, and `text` what stands in it.
+        """
         with self._lock:
-            self._running[owner] += 1
+            script = self._runs.begin(owner.folder, main, text)
         try:
             with self._opened(owner):
                 pass
-            yield self._folder / owner.folder
+            yield Place(self._folder / owner.folder, script)
         finally:
             with self._lock:
-                self._running[owner] -= 1
-                self._running += Counter()  # forget who has none
+                settled = self._runs.end(owner.folder, main, script)
+                if script != main:
+                    self._settle(owner, script, main if settled else None)
 
     def check(self, files: Mapping[str, str]) -> dict[tuple[str, ...], bytes]:
         """Files that are sent, by the names in their paths, as they will be written.
@@ -148,8 +159,8 @@ class Workspaces:
         :raises ScriptRefused: scripts of the owner run.
         """
         with self._lock:
-            if self._running[owner]:
-                raise ScriptRefused(f"{self._running[owner]} of your scripts still run here: cancel them before")
+            if running := self._runs.of(owner.folder):
+                raise ScriptRefused(f"{running} of your scripts still run here: cancel them before")
             removed = self._folder / f"{_REMOVED}{secrets.token_hex(16)}"
             try:
                 (self._folder / owner.folder).rename(removed)
@@ -200,6 +211,14 @@ class Workspaces:
                 raise
             finally:
                 os.close(file)
+
+    def _settle(self, owner: Owner, script: tuple[str, ...], main: tuple[str, ...] | None) -> None:
+        """Give a script that has ended the name that it was sent under, or none where another one has that."""
+        with contextlib.suppress(OSError), self._opened(owner) as root, entered(root, script[:-1]) as folder:
+            if main is None:
+                os.unlink(script[-1], dir_fd=folder)
+            else:
+                os.rename(script[-1], main[-1], src_dir_fd=folder, dst_dir_fd=folder)
 
     def _check_room(self, owner: Owner, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
         held = quota.holds(self._folder / owner.folder)
