@@ -193,7 +193,8 @@ async def test_ctrl_c_cancels_those_that_run_and_says_what_is_left(own_yard: Yar
     script = own_yard.write(
         "hang.py",
         "import pathlib, sys, time\nprint(sys.argv[1])\n"
-        "if sys.argv[1] != '0':\n    pathlib.Path('began').touch()\n    time.sleep(60)\n",
+        # The last of the three begins when the first has ended.
+        "if sys.argv[1] == '2':\n    pathlib.Path('began').touch()\nif sys.argv[1] != '0':\n    time.sleep(60)\n",
     )
     process = own_yard.start(script, "--map", lines(own_yard, "six.txt", *range(6)), "any:scripts", "--parallel", "2")
     await began(own_yard, "runner-1")
