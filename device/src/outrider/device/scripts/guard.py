@@ -6,6 +6,7 @@ SIGTERM says so, or when the device's end of the gate is gone. It stands outside
 It imports little, since each start of a script waits for that.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -34,6 +35,7 @@ SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 3
 class Orders(TypedDict):
     """What a guard is told.
 
+    :ivar library: where the package landlock is. Python's own search for such places would take half of the start.
     :ivar user: whom to become before anything else.
     :ivar readable: what the script may read and execute, if it is there.
     :ivar devices: what it may write though it is no file.
@@ -43,6 +45,7 @@ class Orders(TypedDict):
 
     command: Sequence[str]
     environment: dict[str, str]
+    library: str
     user: int | None
     folder: str
     readable: Sequence[str]
@@ -61,6 +64,7 @@ def main() -> int:
     """Follow the orders; what comes back is the script's exit code, as a shell has it."""
     orders: Orders = json.loads(read(ORDERS))
     program = read(FILTER)
+    sys.path.append(orders["library"])
     lock_in = prepare(orders, program)  # before it changes the user, who may not be able to read this interpreter
     user = orders["user"]
     if user is not None:
@@ -80,6 +84,9 @@ def main() -> int:
     script = os.fork()
     if script == 0:
         start(orders, lock_in)
+    # As the script itself does: whoever comes first, the group is there from now on.
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(script, script)
     return guard(script, gate, woken)
 
 
@@ -146,7 +153,7 @@ def prepare(orders: Orders, program: bytes) -> Callable[[], None]:
 def start(orders: Orders, lock_in: Callable[[], None]) -> NoReturn:
     """Become the script."""
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.chdir(orders["folder"])
         signal.set_wakeup_fd(-1)
         for caught in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):

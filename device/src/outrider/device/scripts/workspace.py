@@ -8,8 +8,10 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,14 +20,17 @@ from msgspec import json
 
 from . import quota
 from .contract import MIB, FileChunk, WorkspaceFile
-from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
+from .folders import Found, TooDeep, entered, open_by_force, walk
 from .names import check_upload, parts_of
 from .places import make
 from .refusals import NoSuchFile, ScriptRefused
-from .runs import Runs
+from .removal import empty
 
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
+
+_SENT: Final = "sent-"
+"""What the folder of what was sent with one run is called first."""
 
 
 class Owner(NamedTuple):
@@ -38,13 +43,6 @@ class Owner(NamedTuple):
     def folder(self) -> str:
         """The name of its folder: no two owners have the same, whatever they are called."""
         return hashlib.sha256(json.encode((self.requester, self.behalf))).hexdigest()[:40]
-
-
-class Place(NamedTuple):
-    """Where a script is run: the folder, and the path of its own file in it, name by name."""
-
-    folder: Path
-    script: tuple[str, ...]
 
 
 class Workspaces:
@@ -63,31 +61,29 @@ class Workspaces:
         self._folder = folder
         self._user = user
         self._patterns = patterns
-        self._runs = Runs()
+        self._running: Counter[Owner] = Counter()
         self._lock = threading.Lock()
+        """Held while it is looked at, or changed, who runs scripts; never for long."""
+        self._writing = threading.Lock()
         """Held while files are written: two runs of one owner together keep its quota."""
         make(folder)
         folder.chmod(0o700 if user is None else 0o711)  # that user may enter its own folder below, and list none
-        for left in folder.glob(f"{_REMOVED}*"):
+        for left in (*folder.glob(f"{_REMOVED}*"), *folder.glob(f"{_SENT}*")):
             _remove(left)
 
     @contextlib.contextmanager
-    def running(self, owner: Owner, main: tuple[str, ...], text: bytes) -> Generator[Place]:
-        """Where a script of the owner is run, for as long as it runs; nothing can be purged meanwhile.
-
-        :param main: the file that is run, and `text` what stands in it.
-        """
+    def running(self, owner: Owner) -> Generator[Path]:
+        """The owner's folder for as long as a script of its runs; it cannot be purged meanwhile."""
         with self._lock:
-            script = self._runs.begin(owner.folder, main, text)
+            self._running[owner] += 1
         try:
             with self._opened(owner):
                 pass
-            yield Place(self._folder / owner.folder, script)
+            yield self._folder / owner.folder
         finally:
             with self._lock:
-                settled = self._runs.end(owner.folder, main, script)
-                if script != main:
-                    self._settle(owner, script, main if settled else None)
+                self._running[owner] -= 1
+                self._running += Counter()  # forget who has none
 
     def check(self, files: Mapping[str, str]) -> dict[tuple[str, ...], bytes]:
         """Files that are sent, by the names in their paths, as they will be written.
@@ -110,7 +106,7 @@ class Workspaces:
 
         :raises ScriptRefused: they do not fit the quota, or something of the owner's is in the way.
         """
-        with self._lock, self._opened(owner) as folder:
+        with self._writing, self._opened(owner) as folder:
             self._check_room(owner, folder, files)
             for parts, content in files.items():
                 try:
@@ -120,6 +116,27 @@ class Workspaces:
                         f"{'/'.join(parts)!r} cannot be written ({error.strerror}): something of yours in the "
                         "workspace is in its way; purge it, or give the file another name"
                     ) from None
+
+    def keep_sent(self, files: Mapping[tuple[str, ...], bytes]) -> Path:
+        """A folder with the files of one run alone, which other runs of its owner do not change."""
+        folder = self._folder / f"{_SENT}{secrets.token_hex(16)}"
+        folder.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(folder, self._user, self._user)
+        root = open_by_force(str(folder))
+        try:
+            for parts, content in files.items():
+                self._write(root, parts, content)
+        except BaseException:
+            _remove(folder)
+            raise
+        finally:
+            os.close(root)
+        return folder
+
+    def forget_sent(self, folder: Path) -> None:
+        """Remove it."""
+        _remove(folder)
 
     def list(self, owner: Owner) -> list[WorkspaceFile]:
         """The owner's files by name; what is no file is left out."""
@@ -159,8 +176,8 @@ class Workspaces:
         :raises ScriptRefused: scripts of the owner run.
         """
         with self._lock:
-            if running := self._runs.of(owner.folder):
-                raise ScriptRefused(f"{running} of your scripts still run here: cancel them before")
+            if self._running[owner]:
+                raise ScriptRefused(f"{self._running[owner]} of your scripts still run here: cancel them before")
             removed = self._folder / f"{_REMOVED}{secrets.token_hex(16)}"
             try:
                 (self._folder / owner.folder).rename(removed)
@@ -212,15 +229,13 @@ class Workspaces:
             finally:
                 os.close(file)
 
-    def _settle(self, owner: Owner, script: tuple[str, ...], main: tuple[str, ...] | None) -> None:
-        """Give a script that has ended the name that it was sent under, or none where another one has that."""
-        with contextlib.suppress(OSError), self._opened(owner) as root, entered(root, script[:-1]) as folder:
-            if main is None:
-                os.unlink(script[-1], dir_fd=folder)
-            else:
-                os.rename(script[-1], main[-1], src_dir_fd=folder, dst_dir_fd=folder)
-
     def _check_room(self, owner: Owner, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < self.quota:  # who asks for many others (`behalf`) has as many workspaces
+            raise ScriptRefused(
+                f"the disk of this device has {free / MIB:,.0f} MiB left, less than a workspace may hold "
+                f"({self.quota / MIB:g} MiB): send the script to another device, or have this one's owner free some"
+            )
         held = quota.holds(self._folder / owner.folder)
         if held.files >= quota.BEYOND.files:
             raise ScriptRefused("your workspace has folders that are closed or too deep within each other: purge it")
@@ -248,11 +263,8 @@ class Workspaces:
 
 
 def _remove(folder: Path) -> int:
-    descriptor = open_by_force(str(folder))
-    try:
-        removed = remove_all(descriptor)
-    finally:
-        os.close(descriptor)
+    os.close(open_by_force(str(folder)))
+    removed = empty(folder)
     folder.rmdir()
     return removed
 
