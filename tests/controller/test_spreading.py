@@ -176,6 +176,26 @@ async def test_calls_that_no_device_takes_are_given_up_after_the_wait(fleet: Fle
     assert [(each.result, each.attempts) for number, each in spreader.ends.items() if number] == [(None, 0)] * 2
 
 
+async def test_a_call_that_no_other_device_takes_has_its_last_outcome(fleet: Fleet, hands: list[Hand]) -> None:
+    left, _ = hands
+    spreader = Spreader(fleet, 1, Again(), wait=0.3)
+    await left.answer(await left.command(), "rejected", "unknown-command")
+    await spreader.running
+    assert (spreader.result().status, spreader.ends[0].attempts) == (Status.REJECTED, 1)
+
+
+async def test_stopping_cancels_those_that_run_and_sends_no_more(fleet: Fleet, hands: list[Hand]) -> None:
+    left, _ = hands
+    spreader = Spreader(fleet, 3, Again())
+    id = await left.command()
+    spreader.spreading.stop()
+    assert await left.command("cancel") == id
+    await left.answer(id, "cancelled")
+    await spreader.running
+    assert spreader.result(0).status is Status.CANCELLED
+    assert [spreader.ends[number].result for number in (1, 2)] == [None, None]
+
+
 async def test_what_cannot_be_told_ends_it_all_with_the_reason(fleet: Fleet, hands: list[Hand]) -> None:
     left, _ = hands
 

@@ -28,7 +28,7 @@ class Ended:
     """One call's end.
 
     :ivar number: which one, from 0.
-    :ivar result: None where the call was never sent.
+    :ivar result: what came of it the last time; None where it was never sent.
     :ivar attempts: how often it was made.
     """
 
@@ -85,6 +85,8 @@ class Spreading:
         self._running: dict[int, Dispatch] = {}
         self._cancelled: list[Dispatch] = []
         """Held on to, so that their cancels are repeated."""
+        self._last: dict[int, Result] = {}
+        """What came of calls that are to be made again."""
         self._changed = asyncio.Event()
         self._failure: OutriderError | None = None
         self.stopped = False
@@ -132,7 +134,7 @@ class Spreading:
 
     def _give_up(self) -> None:
         for number in self._spread.give_up():
-            self._say_ended(Ended(number, None, self._spread.attempts(number)))
+            self._say_ended(Ended(number, self._last.pop(number, None), self._spread.attempts(number)))
         self._changed.set()
 
     def _say_ended(self, ended: Ended) -> None:
@@ -172,6 +174,10 @@ class Spreading:
 
     async def _call(self, number: int, device: str) -> None:
         try:
+            if self.stopped:  # since it was decided
+                self._spread.finish(number)
+                self._say_ended(Ended(number, self._last.pop(number, None), self._spread.attempts(number) - 1))
+                return
             dispatch = self._fleet.dispatch(
                 device,
                 self._command,
@@ -198,8 +204,11 @@ class Spreading:
     def _take(self, number: int, result: Result, dispatch: Dispatch) -> None:
         attempts = self._spread.attempts(number)
         if self._spread.ended(number, result, time.monotonic(), succeeded=self._succeeded(result)):
+            self._last.pop(number, None)
             self._say_ended(Ended(number, result, attempts))
-        elif ran(result) is Ran.PERHAPS and not result.status.final:  # it runs elsewhere now
+            return
+        self._last[number] = result
+        if ran(result) is Ran.PERHAPS and not result.status.final:  # it runs elsewhere now
             dispatch.cancel()
             self._cancelled.append(dispatch)
 
