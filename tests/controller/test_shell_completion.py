@@ -214,6 +214,10 @@ async def test_ids_of_running_jobs_and_of_results_complete(setting: Setting, spa
         (("devices", "lamp-1", ""), []),
         (("no-such", ""), []),
         (("simulate", "5", "--log", ""), ["files"]),
+        (("script", ""), ["files"]),
+        (("script", "main.py", "--on", "lamp-1", ""), ["files"]),
+        (("script", "main.py", "--map", ""), ["files"]),
+        (("script", "main.py", "--save"), ["--save-output"]),
     ],
 )
 def test_options_need_no_broker(words: Sequence[str], expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

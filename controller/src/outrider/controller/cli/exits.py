@@ -9,10 +9,13 @@ from typing import Final, TypeVar
 import typer
 
 from outrider.controller.durable import OutboxUnusable
+from outrider.controller.scripts import ALLOWING
+from outrider.device.scripts.contract import POOL
 from outrider.schema import (
     BrokerUnreachable,
     LocalError,
     NoAnswer,
+    NoMember,
     OutriderError,
     PublishRefused,
     QueueFull,
@@ -67,6 +70,8 @@ def advice(error: OutriderError) -> str:
     if isinstance(error, BrokerUnreachable) and (absent := _ABSENT.search(str(error))):
         port = "" if absent["port"] == "1883" else f" --port {absent['port']}"
         return f"To try things out, start one: outrider broker{port}"
+    if isinstance(error, NoMember) and str(error).startswith(f"no member of any:{POOL} is ready: no device"):
+        return f"Start one: {ALLOWING} --id NAME --ready"
     return ""
 
 

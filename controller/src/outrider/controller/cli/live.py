@@ -1,6 +1,6 @@
 """What goes on meanwhile, at the foot of a terminal: how many targets have answered, and how far the others are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,16 +26,19 @@ NAME: Final = 24
 
 
 class Live:
-    """A context in which the lines stand below what is printed to `console`; nothing does where it is no terminal."""
+    """A context in which the lines stand below what is printed to `console`; nothing does where it is no terminal.
 
-    def __init__(self, console: Console, targets: Sequence[str]) -> None:
+    :param shown: whether anything is to stand there at all.
+    """
+
+    def __init__(self, console: Console, targets: Sequence[str], *, shown: bool = True) -> None:
         self._targets = len(targets)
         self._missing = set(targets)
         self._running: dict[str, Progress] = {}
         self._counts: dict[Status, int] = {}
-        self._note = ""
+        self._note: str | Callable[[], str] = ""
         self._paused = False
-        shown = console.is_terminal and not console.is_dumb_terminal
+        shown = shown and console.is_terminal and not console.is_dumb_terminal
         self._live = (
             rich.live.Live(
                 console=console,
@@ -89,8 +92,11 @@ class Live:
             self._paused = False
             self._live.start(refresh=True)
 
-    def note(self, words: str) -> None:
-        """Say something below the bars, instead of what was said before."""
+    def note(self, words: str | Callable[[], str]) -> None:
+        """Say something below the bars, instead of what was said before.
+
+        :param words: or what says them as of now, which is called from another thread.
+        """
         self._note = words
 
     def lines(self) -> RenderableType:
@@ -118,8 +124,8 @@ class Live:
                 words.append_text(Text(": ").append_text(counts_text(self._counts)))
             total.add_row(ProgressBar(total=self._targets, completed=answered, width=BAR), words)
             parts.append(total)
-        if self._note:
-            parts.append(Text(self._note, style="dim"))
+        if note := self._note if isinstance(self._note, str) else self._note():
+            parts.append(Text(note, style="dim"))
         return Group(*parts)
 
 

@@ -28,6 +28,7 @@ from .jobs import jobs
 from .output import messages_console, printable
 from .repl import repl
 from .results import results
+from .script import script
 from .send import SendCommand, send
 from .shells import SCRIPTS, VARIABLE, Shell, current_shell, install
 from .simulate import simulate
@@ -61,6 +62,7 @@ app.command()(broker)
 app.command()(devices)
 app.command()(about)
 app.command(cls=SendCommand, context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(send)
+app.command()(script)
 app.command()(results)
 app.command()(jobs)
 app.command()(cancel)

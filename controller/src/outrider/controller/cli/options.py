@@ -9,6 +9,7 @@ import typer
 
 from outrider.controller import Fleet
 from outrider.controller.settings import DEFAULT_BROKER, load
+from outrider.device.scripts import sizes
 from outrider.schema import LocalError
 
 T = TypeVar("T")
@@ -63,6 +64,14 @@ def seconds(text: str) -> float:
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(rf"(\d{{1,12}}(?:\.\d{{1,9}})?|\.\d{{1,9}})\s*({'|'.join(_UNITS)})?")
+
+
+def size(text: str) -> int:
+    """Bytes as they are typed, `256M`, `1.5G`, `64K` or a plain number, counted by 1024: a parser for options."""
+    try:
+        return sizes.size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:

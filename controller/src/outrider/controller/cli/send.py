@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -15,7 +16,7 @@ from outrider.device import DEFAULT_WAIT
 
 from .exits import NOT_DONE, run
 from .options import TARGET_HELP, BrokerOption, NameOption, PrefixOption, open_fleet, parsed, seconds
-from .sending import Form, Sending
+from .sending import Form, Sending, arguments
 
 ROLLOUT: Final = "Rollout"
 """The panel of the help that the options of rollouts are in."""
@@ -225,7 +226,7 @@ def send(
     fleet = open_fleet(broker, prefix, name, on_disconnect=sending.disconnected, outbox=outbox)
     work = sending.run(
         fleet,
-        words or [],
+        partial(arguments, words or [], command),
         wait=wait,
         detach=no_wait,
         timeout=timeout,

@@ -1,15 +1,11 @@
 """One command on its way from the command line: what is printed of it, and what Ctrl-C does."""
 
 import asyncio
-import signal
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
 
-from prompt_toolkit import PromptSession
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -24,9 +20,13 @@ from outrider.device import Reply
 from outrider.schema import About, CommandAbout, InvalidArguments, Progress, Result, State, Status
 
 from .exits import Interrupted
+from .interruptions import interruptions, one_of
 from .live import Live
 from .output import json_text, messages_console, plain_result, printable, reply_line, results_console, summary_line
 from .terminal import counted, named
+
+Reading = Callable[[Targets, Mapping[str, About]], Arguments]
+"""What makes the arguments, once it is known who is meant and what these can do."""
 
 ABOUT_WAIT: Final = 1.0
 """Seconds for a device's own description, which stands on the broker; without it arguments are read as they look."""
@@ -58,7 +58,7 @@ class Sending:
     async def run(
         self,
         fleet: Fleet,
-        words: list[str],
+        read: Reading,
         *,
         wait: float | None,
         detach: bool,
@@ -71,13 +71,14 @@ class Sending:
     ) -> bool:
         """Send it, print every outcome, and return whether all targets did it; with `detach` whether it was sent.
 
+        :param read: makes its arguments.
         :raises Interrupted: the user wants to wait no more.
         """
         async with fleet:
             targets = fleet.resolve(self._target, unseen=if_offline == "queue")
             known = [device for device in targets.devices if device not in targets.gone | targets.unseen]
             abouts = await fleet.abouts(known, wait=ABOUT_WAIT)
-            args = arguments(words, self._command, targets, abouts)
+            args = read(targets, abouts)
             dispatch = self._dispatch = fleet.dispatch(
                 self._target,
                 self._command,
@@ -98,6 +99,18 @@ class Sending:
                 self._print_sent(dispatch, fleet.roster.states)
                 return bool(dispatch.addressed)
             await self._show(dispatch)
+            await self._afterwards(fleet, dispatch)
+        self._conclude(dispatch)
+        return self._succeeded(dispatch)
+
+    async def _afterwards(self, fleet: Fleet, dispatch: Dispatch) -> None:
+        """What is still to be done with the fleet, once every target has an outcome."""
+
+    def _succeeded(self, dispatch: Dispatch) -> bool:
+        return all(result.status is Status.DONE for result in dispatch.outcomes.values())
+
+    def _conclude(self, dispatch: Dispatch) -> None:
+        """Say what can be said only of all outcomes together."""
         outcomes = dispatch.outcomes
         if self._form is Form.JSON:
             self._print(self._results, json_text(self._document(dispatch)))
@@ -106,8 +119,7 @@ class Sending:
         if (rollout := dispatch.rollout) is not None and rollout.aborted and self._form is not Form.QUIET:
             self._say_aside(_aborted(rollout))
         if self._form is Form.TEXT:
-            self._say_aside(_later(dispatch))
-        return all(result.status is Status.DONE for result in outcomes.values())
+            self._say_aside(later(dispatch))
 
     def disconnected(self, reason: str) -> None:
         """Say that the connection was lost."""
@@ -131,13 +143,16 @@ class Sending:
             f"to cancel it: outrider cancel {dispatch.id}"
         )
 
+    def _live(self, dispatch: Dispatch) -> Live:
+        return Live(self._aside, dispatch.targets.devices if dispatch.targets.pool is None else ())
+
     async def _show(self, dispatch: Dispatch) -> None:
-        live = Live(self._aside, dispatch.targets.devices if dispatch.targets.pool is None else ())
-        with live, _interruptions() as interruptions:
+        live = self._live(dispatch)
+        with live, interruptions() as came:
             showing = asyncio.create_task(self._follow(dispatch, live), name="outcomes")
             try:
                 while not showing.done():
-                    asked = asyncio.create_task(interruptions.get(), name="Ctrl-C")
+                    asked = asyncio.create_task(came.get(), name="Ctrl-C")
                     await asyncio.wait((showing, asked), return_when=asyncio.FIRST_COMPLETED)
                     asked.cancel()
                     if not showing.done() and not await self._goes_on(dispatch, live):
@@ -164,7 +179,7 @@ class Sending:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
         detach = "detach and leave it running" if dispatch.rollout is None else "send no more and leave what runs"
-        answer = await _one_of(f"Cancel it on the devices (c), {detach} (d), or wait on (w)? ", "cdw")
+        answer = await one_of(f"Cancel it on the devices (c), {detach} (d), or wait on (w)? ", "cdw")
         if answer == "c":
             dispatch.cancel()
             self._say_aside(Text(f"cancelling {printable(self._command)} (id {dispatch.id})", style="dim"))
@@ -257,39 +272,6 @@ class Sending:
             self._held.append((console, shown))
 
 
-@contextmanager
-def _interruptions() -> Generator["asyncio.Queue[None]"]:
-    """Ctrl-C as entries of a queue, instead of the end of the program."""
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue[None]()
-    loop.add_signal_handler(signal.SIGINT, queue.put_nowait, None)
-    try:
-        yield queue
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
-async def _one_of(question: str, keys: str) -> str:
-    """The key that was pressed; the one before the last for Ctrl-C, Ctrl-D or Escape."""
-    bindings = KeyBindings()
-
-    def answer(event: KeyPressEvent) -> None:
-        event.app.exit(result=event.key_sequence[0].data.lower())
-
-    for key in keys:
-        bindings.add(key)(answer)
-        bindings.add(key.upper())(answer)
-    bindings.add("<any>")(_nothing)
-    session: PromptSession[str] = PromptSession(key_bindings=bindings, erase_when_done=True)
-    try:
-        return await session.prompt_async(question)
-    except (KeyboardInterrupt, EOFError):
-        return keys[-2]
-
-
-def _nothing(event: KeyPressEvent) -> None:
-    """Any other key."""
-
-
 def _rollout_note(rollout: Rollout) -> str:
     failed = f", {rollout.failures} failed" if rollout.failures else ""
     return f"batch {rollout.batch}: {len(rollout.in_flight)} in flight{failed}"
@@ -303,7 +285,7 @@ def _aborted(rollout: Rollout) -> Text:
     )
 
 
-def _later(dispatch: Dispatch) -> Text | None:
+def later(dispatch: Dispatch) -> Text | None:
     """Where to learn of those whose own answer may still come."""
     open_ends = sum(result.status in (Status.QUEUED, Status.RUNNING) for result in dispatch.outcomes.values())
     if not open_ends:

@@ -1,7 +1,7 @@
 """What a shell is told when someone presses Tab: subcommands, options, and what is live on the broker.
 
-The tree of subcommands is Typer's. What an argument is, its metavar says: TARGET, COMMAND, ARGS, ID, FILE. A broker
-that does not answer soon, or anything else that goes wrong, leaves nothing to choose from, silently.
+The tree of subcommands is Typer's. What an argument is, its metavar says: TARGET, COMMAND, ARGS, ID, FILE, DIR. A
+broker that does not answer soon, or anything else that goes wrong, leaves nothing to choose from, silently.
 """
 
 import asyncio
@@ -181,8 +181,13 @@ async def _values(
     if listed := parameter.shell_complete(context, beginning):
         return [Choice(str(item.value), item.help or "") for item in listed if item.type == "plain"]
     match (parameter.metavar or "").strip("[]"):
-        case "FILE":
+        case "FILE" | "SCRIPT" | "DIR":
             raise _Files
+        case "FILE.py|TARGET":
+            # A file that is there may begin like a device: then the devices come first.
+            if "on" in line.options or not (found := await _live("TARGET", command, line, beginning)):
+                raise _Files
+            return found
         case "TARGET" | "COMMAND" | "ARGS" | "ID" as kind:
             return await _live(kind, command, line, beginning)
         case _:
