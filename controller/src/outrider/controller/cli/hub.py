@@ -72,6 +72,7 @@ class ScopeName(StrEnum):
     """What a token allows."""
 
     READ = "read"
+    SCRIPTS = "scripts"
     SEND = "send"
     AUDIT = "audit"
     ADMIN = "admin"

@@ -16,7 +16,7 @@ from msgspec import json
 from outrider.schema import InvalidMessage
 from outrider.schema.codec import MAX_SIZE, Encoding, check_nesting
 
-from .openapi import PATH
+from .openapi import PATH, RUN_FILE, RUN_JSON
 from .problems import MEDIA_TYPE, Refused, busy
 
 BODY_LIMIT: Final = MAX_SIZE
@@ -33,7 +33,9 @@ LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 JSON: Final = b"application/json"
 
-FORMS: Final = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-data"})
+MULTIPART: Final = b"multipart/form-data"
+
+FORMS: Final = frozenset({b"application/x-www-form-urlencoded", MULTIPART})
 
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -85,10 +87,11 @@ class Gate:
         if not same and origin not in self._origins:
             words = f"a page of {origin} may not use this hub: outrider hub --allow-origin says which may"
             raise Refused(HTTPStatus.FORBIDDEN, "wrong-origin", words)
+        needed = _media_type(scope["path"])
         kind = _content_type(headers)
-        ours = scope["path"].startswith(f"{PATH}/")  # plugins may take forms and files
-        if ours and (kind not in (JSON, b"") or (not kind and _has_body(headers))):
-            words = "the body must be JSON: Content-Type: application/json"
+        if needed and (kind not in (needed, b"") or (not kind and _has_body(headers))):
+            said = "JSON" if needed == JSON else "a form with files"
+            words = f"the body must be {said}: Content-Type: {needed.decode()}"
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported", words)
 
 
@@ -164,6 +167,13 @@ def _has_body(headers: Mapping[bytes, bytes]) -> bool:
 
 def _content_type(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+
+
+def _media_type(path: str) -> bytes | None:
+    """What a body must be there; plugins may take whatever they like."""
+    if path == RUN_FILE:
+        return MULTIPART
+    return JSON if path == RUN_JSON or path.startswith(f"{PATH}/") else None
 
 
 def _name(host: str) -> str:
