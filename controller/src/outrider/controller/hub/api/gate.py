@@ -4,6 +4,7 @@ It is plain ASGI around the application, so that nothing is parsed before the li
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, cast
@@ -24,6 +25,12 @@ BODY_LIMIT: Final = MAX_SIZE
 
 BODY_WITHIN: Final = 20.0
 """Seconds in which a body must have come."""
+
+FORGOTTEN: Final = 256 * 1024 * 1024
+"""Bytes of a body that is too large which are taken all the same, so that the client comes to read why."""
+
+FORGET_WITHIN: Final = 10.0
+"""Seconds in which they must have come."""
 
 MOST_REQUESTS: Final = 1000
 """Requests at a time, beyond which clients are told to come again."""
@@ -62,7 +69,7 @@ class Gate:
             self._check(scope, headers)
             body = await _body(receive, headers)
         except Refused as refused:
-            await _refuse(send, refused)
+            await _refuse(receive, send, refused)
             return
         self._requests += 1
         try:
@@ -112,7 +119,7 @@ class _Replay:
 async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     """The whole body.
 
-    :raises Refused: it is too large, too slow, or nested too deep.
+    :raises Refused: it is too large, too slow, nested too deep, or no text where it is JSON.
     """
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > BODY_LIMIT:
@@ -134,16 +141,22 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     except TimeoutError:
         words = f"the body did not come within {BODY_WITHIN:g} s"
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", words, headers={"Connection": "close"}) from None
+    kind = _content_type(headers)
     try:
-        if _content_type(headers) not in FORMS:  # a plugin may read JSON whatever it is called
+        if kind == JSON:
+            bytes(body).decode()
+        if kind not in FORMS:  # a plugin may read JSON whatever it is called
             check_nesting(bytes(body), Encoding.JSON)
     except InvalidMessage as error:
         words = str(error).replace("message", "body")
         raise Refused(HTTPStatus.BAD_REQUEST, "invalid-request", words) from None
+    except UnicodeDecodeError as error:
+        words = f"the body is not JSON: it is not UTF-8 at byte {error.start}"
+        raise Refused(HTTPStatus.BAD_REQUEST, "invalid-request", words) from None
     return bytes(body)
 
 
-async def _refuse(send: Send, refused: Refused) -> None:
+async def _refuse(receive: Receive, send: Send, refused: Refused) -> None:
     body = json.encode(refused.problem)
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **refused.headers}
     await send(
@@ -153,7 +166,22 @@ async def _refuse(send: Send, refused: Refused) -> None:
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
     )
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if refused.problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        await _forget(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _forget(receive: Receive) -> None:
+    """Take the rest of a body and keep none of it: to many a client a connection that ends meanwhile has no answer."""
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FORGET_WITHIN):
+            while taken < FORGOTTEN:
+                message = await receive()
+                if message["type"] != "http.request" or not message["more_body"]:
+                    break
+                taken += len(message["body"])
 
 
 def _too_large() -> Refused:
