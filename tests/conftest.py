@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -117,3 +118,11 @@ async def connect() -> AsyncIterator[Connect]:
     """Connect a hand-written peer: `peer = await connect(Peer(broker.address))`. It is closed with the test."""
     async with contextlib.AsyncExitStack() as stack:
         yield stack.enter_async_context
+
+
+@pytest.fixture
+def script_folder() -> Iterator[Path]:
+    """A folder for `--script-folder`: the user whom scripts get where tests run as root cannot enter `tmp_path`."""
+    with tempfile.TemporaryDirectory(prefix="outrider-scripts-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar, cast, overload
 from outrider.schema import MAX_SIZE, CommandSpec, InvalidCommand, InvalidDefinition, check_name
 
 from . import builtin
+from .address import Address
 from .admission import Registration
 from .events import MAX_EVENTS
 from .job import Job
@@ -85,6 +86,7 @@ class Definition:
         self.max_size = _check_limit("max_size", max_size, *SIZES)
         self.commands: dict[str, Registration] = {}
         self.backgrounds: list[Callable[[], Awaitable[object]]] = []
+        self.openings: list[Callable[[Address, str], None]] = []
         self._register(builtin.ping, idempotent=True, inline=True)
 
     @overload
@@ -147,6 +149,13 @@ class Definition:
             raise InvalidDefinition(f"{self.id}: nothing calls the background function {name} with {error}") from None
         self.backgrounds.append(function)
         return function
+
+    def before_serving(self, function: Callable[[Address, str], None], /) -> None:
+        """Call a function with the broker's address and the topics' prefix each time before the device is served.
+
+        What it raises, `serve` raises: for what must not be on just any broker, or is prepared on the disk.
+        """
+        self.openings.append(function)
 
     def include(self, *functions: Callable[..., object]) -> None:
         """Add ready-made commands, such as `outrider.device.calculate`."""

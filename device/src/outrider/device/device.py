@@ -57,6 +57,8 @@ class Device(Definition, Calls, Emits):
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         address = Address.parse(broker)
+        for prepare in self.openings:
+            prepare(address, Topics(prefix).prefix)
         with self._open_journal(Topics(prefix).prefix) as journal:
             self._endpoint = Endpoint(self, address, journal, prefix=prefix, clock=clock)
             if self._stopped:

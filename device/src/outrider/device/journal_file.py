@@ -41,12 +41,17 @@ PATIENCE: Final = 3.0
 _ELSEWHERE: Final = "give the device another place with --journal PATH"
 
 
-def default_path(device: str, prefix: str = "") -> Path:
-    """Where a device's journal is, unless its author says otherwise: under `$XDG_STATE_HOME/outrider/devices`."""
+def state_folder() -> Path:
+    """Where outrider keeps what it must not forget: `$XDG_STATE_HOME/outrider`."""
     state = Path(os.environ.get("XDG_STATE_HOME") or "")
     if not state.is_absolute():  # then it counts as not set, XDG Base Directory Specification
         state = Path.home() / ".local" / "state"
-    return Path(state, "outrider", "devices", *prefix.split("/"), f"{device}.sqlite")
+    return state / "outrider"
+
+
+def default_path(device: str, prefix: str = "") -> Path:
+    """Where a device's journal is, unless its author says otherwise: under `$XDG_STATE_HOME/outrider/devices`."""
+    return Path(state_folder(), "devices", *prefix.split("/"), f"{device}.sqlite")
 
 
 class JournalFile:

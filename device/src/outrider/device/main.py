@@ -17,6 +17,7 @@ from .definition import check_tags
 from .device import DEFAULT_BROKER, Device
 from .journal_file import Synchronous
 from .memory_journal import MemoryJournal
+from .scripts.options import add_options, scripts_of, stated
 
 EXAMPLE = """examples:
   outrider-device run lamp:lamp --broker mqtt://localhost      the object `lamp` of lamp.py
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         help="levels before every topic, for shared brokers; else OUTRIDER_PREFIX",
     )
     run.add_argument("--verbose", action="store_true", help="say more on standard error")
+    add_options(run)
     return parser
 
 
@@ -120,7 +122,20 @@ def _device(options: argparse.Namespace) -> Device:
         if not key or not equals:
             raise UsageError(f"--tag {tag}: write KEY=VALUE, as in --tag room=kitchen")
         device.tags = check_tags({**device.tags, key: value})
+    _allow_scripts(options, device)
     return device
+
+
+def _allow_scripts(options: argparse.Namespace, device: Device) -> None:
+    if not options.allow_scripts:
+        if extra := stated(options):
+            raise UsageError(f"{', '.join(extra)} without --allow-scripts: say that scripts are allowed, too")
+        return
+    try:
+        scripts = scripts_of(options)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing for scripts: pip install 'outrider-device[scripts]'") from error
+    scripts.include_in(device)
 
 
 def _load(reference: str) -> Device:

@@ -1,52 +1,87 @@
-"""What every way of locking a script in has in common, and how one is chosen."""
+"""The sandbox as the rest of a device sees it: which one there is, whose rights scripts have, and running one in it."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import os
+import pwd
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final
 
-from msgspec import Struct
+from .bubblewrap import Bubblewrap
+from .child import Child
+from .contract import MIB, Limits
+from .execution import execute
+from .landlock import Landlock
+from .run import WORKSPACE, Ended, Run, Sandbox, SandboxFailed, SandboxMissing
 
-from .contract import Limits
+__all__ = [
+    "WORKSPACE",
+    "Ended",
+    "Run",
+    "Sandbox",
+    "SandboxFailed",
+    "SandboxMissing",
+    "execute",
+    "find_sandbox",
+    "script_user",
+]
+
+ACCOUNT: Final = "outrider-scripts"
+KINDS: Final[dict[str, Callable[[int | None], Sandbox]]] = {"bubblewrap": Bubblewrap.found, "landlock": Landlock.found}
+TRIAL: Final = 10.0
+"""Seconds that a sandbox gets to show that it works."""
 
 
-class Run(Struct, frozen=True):
-    """One script to be run.
+def script_user() -> int | None:
+    """The unprivileged user that scripts get where the device is root: that of the account `outrider-scripts`, if any.
 
-    :ivar command: the program and its arguments, as seen inside.
-    :ivar workspace: the only folder that it may write, which it finds at `WORKSPACE` and begins in.
-    :ivar packages: folders with installed packages, which it may read and not write; inside they have the same path.
-    :ivar environment: all variables that it gets, beside those which every script has.
-    :ivar network: whether it may reach the network.
-    :ivar quota: bytes that the workspace may hold in all.
-    :ivar files: files that the workspace may hold in all.
-    :ivar stdin: what it reads.
+    Else it is nobody's, which owns no files. Where the device is an ordinary user already, scripts get its rights, less
+    those that the sandbox takes away.
     """
-
-    command: Sequence[str]
-    workspace: Path
-    limits: Limits
-    quota: int
-    files: int
-    packages: Sequence[Path] = ()
-    environment: Mapping[str, str] = {}
-    network: bool = False
-    stdin: bytes = b""
+    if os.geteuid() != 0:
+        return None
+    for name in (ACCOUNT, "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_uid
+        except KeyError:
+            continue
+    return 65534
 
 
-class Launch(NamedTuple):
-    """How to start it: a command line, the descriptors that it inherits, and the user it starts under (as root)."""
+def find_sandbox(name: str | None = None) -> Sandbox:
+    """The strongest sandbox that works here, or the one of that name: `bubblewrap` or `landlock`.
 
-    arguments: Sequence[str]
-    descriptors: Sequence[int]
-    user: int | None
+    Each is tried, since a program may be installed and the kernel forbid what it does.
+
+    :raises SandboxMissing: none does, or not that one.
+    """
+    if name is not None and name not in KINDS:
+        raise SandboxMissing(f"there is no sandbox {name!r}; there are {', '.join(KINDS)}")
+    reasons: list[str] = []
+    for kind, make in KINDS.items():
+        if name in (None, kind):
+            try:
+                sandbox = make(script_user())
+                _try(sandbox)
+            except SandboxMissing as error:
+                reasons.append(f"{kind}: {error}")
+            else:
+                return sandbox
+    raise SandboxMissing(f"scripts cannot be locked in on this machine. {'; '.join(reasons)}")
 
 
-class Sandbox(Protocol):
-    """One way of locking a script in."""
-
-    name: str
-
-    def launch(self, run: Run) -> AbstractContextManager[Launch]:
-        """Prepare a start; the context is left once the process has been started."""
-        ...
+def _try(sandbox: Sandbox) -> None:
+    """Run something in it."""
+    with tempfile.TemporaryDirectory(prefix="outrider-sandbox-") as folder:
+        user = script_user()
+        if user is not None:
+            os.chown(folder, user, user)
+        run = Run(["true"], Path(folder), Limits(), quota=MIB, files=1)
+        try:
+            with sandbox.launch(run) as launch, Child.start(launch) as child:
+                child.go()
+                code, words = child.wait(TRIAL)
+        except SandboxFailed as error:
+            raise SandboxMissing(str(error)) from error
+    if code != 0:
+        raise SandboxMissing(f"it does not work here ({words or f'exit code {code}'}). {sandbox.advice}")

@@ -1,0 +1,89 @@
+"""Scripts as a capability of a device: what must be there for it, and on which brokers it is given."""
+
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from outrider.device.address import Address
+from outrider.device.definition import Definition
+
+from .commands import ScriptCommands
+from .contract import POOL
+from .environments import Environments
+from .installer import Installer
+from .interpreter import find_interpreter
+from .places import place
+from .refusals import InsecureBroker
+from .sandbox import find_sandbox, script_user
+from .settings import Settings
+from .workspace import Workspaces
+
+
+class Scripts(Settings, frozen=True, kw_only=True):
+    """Lets who commands a device run scripts on it, locked in: `Scripts(network=True).include_in(lamp)`.
+
+    Its parameters are those of `Settings`.
+    """
+
+    def include_in(self, device: Definition) -> None:
+        """Give a device the commands `run_script`, `fetch_file`, `list_files` and `purge`; it joins the pool `scripts`.
+
+        When it is served, the broker must be on this machine, or reached by TLS with credentials.
+
+        :raises SandboxMissing: nothing here can lock scripts in.
+        :raises NoInterpreter: no Python here can be run by the user whom scripts get.
+        :raises PackagesUnavailable: packages are allowed, and uv is missing.
+        """
+        user = script_user()
+        sandbox = find_sandbox(self.sandbox)
+        interpreter = find_interpreter(self.python, user)
+        installer = Installer(interpreter, index=self.index, most=self.packages_size) if self.packages else None
+        commands = ScriptCommands(self, sandbox, interpreter, max_size=device.max_size)
+        device.command(timeout=self.timeout, max_parallel=self.parallel)(commands.run_script)
+        device.command(idempotent=True)(commands.fetch_file)
+        device.command(idempotent=True)(commands.list_files)
+        device.command(commands.purge)
+        device.pools = tuple(dict.fromkeys((*device.pools, POOL)))
+        device.before_serving(self._opening(device, commands, installer, user))
+
+    def _opening(
+        self, device: Definition, commands: ScriptCommands, installer: Installer | None, user: int | None
+    ) -> Callable[[Address, str], None]:
+        def open(address: Address, prefix: str) -> None:
+            check_broker(address)
+            folder = place(self.folder, user)
+            # `+` is in no level of a prefix, so that no two devices have one folder.
+            own = folder / "workspaces" / "+".join((*prefix.split("/"), device.id))
+            workspaces = Workspaces(own, user=user, quota=self.quota, files=self.files, patterns=self.patterns)
+            environments = None
+            if installer is not None:
+                environments = Environments(folder / "packages", installer, most=self.packages_size)
+            commands.open(workspaces, environments)
+
+        return open
+
+
+def check_broker(address: Address) -> None:
+    """See that nobody else can send scripts by way of a broker.
+
+    :raises InsecureBroker: it is on another machine, and not reached by TLS with credentials.
+    """
+    if address.kind == "unix" or all(_is_here(each.host) for each in address.each):
+        return
+    known = (address.user is not None and address.password is not None) or address.cert is not None
+    if address.tls and known:
+        return
+    missing = "without credentials" if address.tls else "without TLS"
+    raise InsecureBroker(
+        f"scripts are allowed, and {address.named} is on another machine and reached {missing}: whoever gets at it "
+        "could run code here. Connect by TLS with credentials (mqtts://USER:PASSWORD@HOST, or ?cert=FILE&key=FILE), "
+        "use a broker on this machine, or do without --allow-scripts"
+    )
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

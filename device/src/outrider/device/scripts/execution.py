@@ -1,0 +1,148 @@
+"""Running one script in a sandbox: its start, its output, the watch over its limits, and that nothing of it is left."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from . import limits, quota
+from .child import Child, Output, readable
+from .limits import Held
+from .run import Ended, Launch, Run, Sandbox, SandboxFailed, Tree
+from .tree import Watch
+
+START: Final = 30.0
+"""Seconds within which a sandbox stands, also where many are started at once."""
+FIRST_LOOK: Final = 0.005
+LOOK: Final = 0.05
+"""Seconds between two looks at what a script uses; the first come sooner, for one that ends soon."""
+SHARE: Final = 10
+"""A look at a large workspace is followed by a pause as long as that many of it."""
+
+
+async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
+    """Run it to its end, and hand on what it writes.
+
+    While `output` is awaited nothing more is read of that stream, and the script waits once the pipe is full. When
+    cancelled, or if `output` raises: everything is killed, and is gone before this raises.
+
+    :raises SandboxFailed: the sandbox could not be built; the script has not been started.
+    """
+    with sandbox.launch(run) as launch, Child.start(launch) as child:
+        try:
+            tree = await _stand(sandbox, child)
+        except BaseException:
+            await _surely(child.abandon())
+            raise
+        descriptor = os.pidfd_open(tree.root)
+        try:
+            return await _Execution(run, launch, child, tree, descriptor).complete(output)
+        finally:
+            await _surely(_gone(child, tree, descriptor))
+            os.close(descriptor)
+
+
+async def _stand(sandbox: Sandbox, child: Child) -> Tree:
+    try:
+        async with asyncio.timeout(START):
+            await child.stands()
+            while (tree := sandbox.tree(child.pid)) is None:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.001)
+            return tree
+    except TimeoutError:
+        raise SandboxFailed(f"the sandbox could not be built in {START:g} s") from None
+
+
+def _kill(tree: Tree, root: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(root, tree.ending)
+
+
+async def _gone(child: Child, tree: Tree, root: int) -> None:
+    _kill(tree, root)
+    child.give_up()
+    await child.ended()
+    await readable(root)
+
+
+async def _surely(what: Coroutine[Any, Any, None]) -> None:
+    """Wait for it, also when cancelled meanwhile, and only then be cancelled."""
+    task = asyncio.ensure_future(what)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
+
+
+class _Execution:
+    """A script that stands before its start."""
+
+    def __init__(self, run: Run, launch: Launch, child: Child, tree: Tree, root: int) -> None:
+        self._run = run
+        self._folders = [run.workspace, *launch.folders]
+        self._child = child
+        self._tree = tree
+        self._root = root
+        self._watch = Watch(tree.root, run.limits.memory)
+        self._broken: limits.Broken | None = None
+
+    async def complete(self, output: Output) -> Ended:
+        """Start it and see it to its end."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        self._child.go()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._child.read("stdout", output))
+                group.create_task(self._child.read("stderr", output))
+                accompanying = [
+                    group.create_task(self._child.feed(self._run.stdin)),
+                    group.create_task(self._watch_processes()),
+                    group.create_task(self._watch_workspace()),
+                ]
+                code = await self._child.ended()
+                duration = loop.time() - begun
+                _kill(self._tree, self._root)  # what it left running
+                await readable(self._root)
+                for task in accompanying:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return Ended(code, duration, self._watch.peak, self._broken or limits.cause(code))
+
+    def _stop(self, broken: limits.Broken | None) -> bool:
+        if broken is not None and self._broken is None:
+            self._broken = broken
+            _kill(self._tree, self._root)
+        return broken is not None
+
+    async def _watch_processes(self) -> None:
+        pause = FIRST_LOOK
+        while True:
+            await asyncio.sleep(pause)
+            if self._stop(limits.broken(self._watch.look(), self._run.limits)):
+                return
+            pause = min(LOOK, pause * 1.5)
+
+    async def _watch_workspace(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            size = files = 0
+            spent = 0.0
+            begun = loop.time()
+            for part in quota.holds_open(self._folders, self._tree.root):
+                size += part.size
+                files += part.files
+                spent += loop.time() - begun
+                if self._stop(limits.overfull(Held(size, files), self._run.quota, self._run.files)):
+                    return
+                await asyncio.sleep(0)
+                begun = loop.time()
+            await asyncio.sleep(max(LOOK, spent * SHARE))

@@ -1,0 +1,116 @@
+"""The sandbox of Landlock and seccomp, for machines without bubblewrap: a guard starts the script locked in (guard.py).
+
+There are no namespaces: a script sees the machine's own paths, and what Landlock does not rule, the filter of system
+calls denies.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from signal import Signals
+from typing import Any, Final, Self
+
+import msgspec
+
+from . import guard, limits, seccomp
+from .child import readable_once
+from .removal import remove
+from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree
+from .system import FOLDERS, settings, variables
+
+READABLE: Final = ("/dev/urandom", "/dev/random")
+WRITABLE: Final = ("/dev/null", "/dev/zero", "/dev/full")
+
+SIGNALS_SCOPED: Final = 6
+"""The version of Landlock from which on it keeps signals and abstract sockets in (Linux 6.12)."""
+TRUNCATION: Final = 3
+"""The one from which on truncating needs a right to write (Linux 6.2)."""
+SPARE: Final = 1024
+"""Processes beyond the limit that the kernel lets through, since other scripts' count too; the watch is exact."""
+
+
+class Landlock:
+    """A guard that stays outside and kills what it guards at its end; the script's process locks itself in."""
+
+    name = "landlock"
+    advice = "It needs Landlock in the kernel (Linux 5.13, and `landlock` among the names in /sys/kernel/security/lsm)"
+
+    def __init__(self, user: int | None, version: int) -> None:
+        """Scripts get the rights of that user, on a kernel with that version of Landlock."""
+        self._user = user
+        self._version = version
+
+    @classmethod
+    def found(cls, user: int | None) -> Self:
+        """The one of this machine, not yet tried.
+
+        :raises SandboxMissing: a package is not installed, or the kernel has no Landlock.
+        """
+        seccomp.available()
+        try:
+            landlock: Any = importlib.import_module("landlock")  # it has no types
+        except ImportError:
+            raise SandboxMissing("the package landlock is missing: pip install 'outrider-device[scripts]'") from None
+        try:
+            return cls(user, landlock.landlock_abi_version())
+        except landlock.LandlockError as error:
+            raise SandboxMissing(f"the kernel has no Landlock ({error}). {cls.advice}") from error
+
+    @contextmanager
+    def launch(self, run: Run) -> Generator[Launch]:
+        """The guard's command line, what it shall do, and a folder for temporary files that goes at the end."""
+        with ExitStack() as stack:
+            temporary = Path(tempfile.mkdtemp(prefix="outrider-script-"))
+            stack.callback(remove, temporary)
+            if self._user is not None:
+                os.chown(temporary, self._user, self._user)
+            filtering = seccomp.program(
+                network=run.network,
+                alone=False,
+                signals=self._version >= SIGNALS_SCOPED,
+                truncation=self._version >= TRUNCATION,
+            )
+            yield Launch(
+                [sys.executable, "-I", str(Path(guard.__file__))],
+                [
+                    stack.enter_context(readable_once(msgspec.json.encode(self._orders(run, temporary)))),
+                    stack.enter_context(readable_once(filtering)),
+                ],
+                None,  # it becomes that user itself, who may not be able to read the interpreter of a device
+                [temporary],
+            )
+
+    def tree(self, pid: int) -> Tree:
+        """The guard is the root: what is left by a parent's end becomes its child."""
+        return Tree(pid, Signals.SIGTERM)
+
+    def _orders(self, run: Run, temporary: Path) -> guard.Orders:
+        workspace = str(run.workspace)
+        system = [Path("/usr"), *FOLDERS, *settings(network=run.network), *map(Path, READABLE)]
+        given = variables(run, temporary=str(temporary))
+        return {
+            "command": [word.replace(WORKSPACE, workspace) for word in run.command],
+            "environment": {name: value.replace(WORKSPACE, workspace) for name, value in given.items()},
+            "user": self._user,
+            "folder": workspace,
+            "readable": [str(path) for path in (*system, *run.packages)],
+            "devices": WRITABLE,
+            "writable": [workspace, str(temporary)],
+            "limits": limits.rlimits(run.limits, processes=_threads(self._user) + run.limits.processes + SPARE),
+        }
+
+
+def _threads(user: int | None) -> int:
+    """How many processes and threads a user has: all of them count for the kernel's limit, whoever started them."""
+    wanted = os.getuid() if user is None else user
+    count = 0
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == wanted:
+                count += (path / "task").stat().st_nlink - 2
+    return count

@@ -1,0 +1,121 @@
+"""What a workspace holds, also where a script hides it: in files without a name, sparse files, deep folders."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
+from typing import Final
+
+from .limits import Held
+from .tree import members
+
+DEEPEST: Final = 48
+"""Folders in folders. Each costs a descriptor while it is looked into, and more are no use to anybody."""
+SLICE: Final = 200
+"""Files that are looked at in one go."""
+BEYOND: Final = Held(1 << 62, 1 << 62)
+"""What a workspace is taken to hold that hides its content from the watch."""
+
+
+def holds(workspace: Path) -> Held:
+    """What the folder holds now."""
+    held = Held()
+    for part in walk(workspace):
+        held = _sum(held, part)
+    return held
+
+
+def holds_open(folders: Sequence[Path], root: int) -> Iterator[Held]:
+    """What the folders hold, and with it what the processes under a root keep in files that have no name any more.
+
+    It comes in parts, between which others may have their turn.
+    """
+    for folder in folders:
+        yield from walk(folder)
+    yield from _nameless(root, {folder.stat().st_dev for folder in folders})
+
+
+def walk(workspace: Path) -> Iterator[Held]:
+    """What the folder holds, in parts. It never leaves the folder, whatever is moved and linked meanwhile."""
+    descriptor = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield from _walk(descriptor, 0, set())
+    finally:
+        os.close(descriptor)
+
+
+def _walk(folder: int, depth: int, linked: set[int]) -> Iterator[Held]:
+    if depth > DEEPEST:
+        yield BEYOND
+        return
+    size = files = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    inner = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                    try:
+                        yield from _walk(inner, depth + 1, linked)
+                    finally:
+                        os.close(inner)
+            except PermissionError:  # it took away the right to look
+                yield BEYOND
+                return
+            except OSError:  # gone meanwhile, or another thing by now
+                continue
+            files += 1
+            if found.st_ino not in linked:
+                size += max(found.st_size, found.st_blocks * 512)
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                linked.add(found.st_ino)
+            if files >= SLICE:
+                yield Held(size, files)
+                size = files = 0
+    yield Held(size, files)
+
+
+def _nameless(root: int, devices: Set[int]) -> Iterator[Held]:
+    """What stands in files that were removed while somebody had them open or mapped."""
+    seen: set[int] = set()
+    for member in members(root):
+        size = 0
+        for path in _listed(Path("/proc", str(member.pid), "fd")):
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                if found.st_nlink == 0 and found.st_dev in devices and found.st_ino not in seen:
+                    seen.add(found.st_ino)
+                    size += max(found.st_size, found.st_blocks * 512)
+        for inode, length in _mapped(member.pid, devices):
+            if inode not in seen:
+                seen.add(inode)
+                size += length
+        yield Held(size, 0)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _mapped(pid: int, devices: Set[int]) -> Iterator[tuple[int, int]]:
+    """The mapped files without a name: inode and end of what is mapped."""
+    try:
+        content = Path(f"/proc/{pid}/maps").read_bytes()
+    except OSError:
+        return
+    if b"(deleted)" not in content:
+        return
+    names = {b"%02x:%02x" % (os.major(device), os.minor(device)) for device in devices}
+    for line in content.splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5].endswith(b"(deleted)") and fields[3] in names:
+            begin, _, end = fields[0].partition(b"-")
+            yield int(fields[4]), int(fields[2], 16) + int(end, 16) - int(begin, 16)
+
+
+def _sum(one: Held, other: Held) -> Held:
+    return Held(one.size + other.size, one.files + other.files)

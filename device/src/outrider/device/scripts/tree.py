@@ -1,0 +1,117 @@
+"""What the processes of a script use together, as /proc shows it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .limits import INODE, Used
+
+TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+IN_MEMORY: Final = ("tmp", "dev/shm")
+"""The file systems in memory that a script can write to, as seen from its root."""
+
+
+class Member(NamedTuple):
+    """A process: what it used itself, and what those of its children used that it waited for."""
+
+    pid: int
+    threads: int
+    resident: int
+    own: float
+    waited: float
+
+
+def children(pid: int) -> list[int]:
+    """The children of all threads of a process; none if it is no more."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (thread / "children").read_bytes().split())
+    return found
+
+
+def members(root: int) -> Iterator[Member]:
+    """All that descend from the root, without it."""
+    waiting = children(root)
+    while waiting:
+        pid = waiting.pop()
+        with contextlib.suppress(OSError):
+            # The name in front may hold spaces and parentheses; fields are counted from the state on (proc(5)).
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            yield Member(
+                pid,
+                threads=int(fields[17]),
+                resident=int(fields[21]) * PAGE,
+                own=(int(fields[11]) + int(fields[12])) * TICK,
+                waited=(int(fields[13]) + int(fields[14])) * TICK,
+            )
+        waiting += children(pid)
+
+
+def state(pid: int) -> str | None:
+    """What it does, as proc(5) has it: `S` sleeps, `R` runs, `Z` has ended. None if it is no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    except OSError:
+        return None
+
+
+class Watch:
+    """What the processes under a root have used so far."""
+
+    def __init__(self, root: int, limit: int) -> None:
+        self._root = root
+        self._limit = limit
+        self._own: dict[int, float] = {}
+        self.peak = 0
+
+    def look(self) -> Used:
+        """What they use now. A process that comes and goes between two looks is seen only if somebody waits for it."""
+        found = list(members(self._root))
+        # Who ignores SIGCHLD makes the time of its children vanish: so what was seen once stays counted.
+        self._own |= {member.pid: member.own for member in found}
+        waited = _waited(self._root)
+        cpu = max(sum(self._own.values()), waited + sum(member.own + member.waited for member in found))
+        memory = sum(member.resident for member in found)
+        if memory > self._limit:  # pages that they share were counted again and again
+            memory = sum(_share(member) for member in found)
+        memory += _written_to_memory(self._root)
+        self.peak = max(self.peak, memory)
+        return Used(memory, cpu, sum(member.threads for member in found))
+
+
+def _waited(root: int) -> float:
+    """The seconds of those whom the root has waited for."""
+    try:
+        fields = Path(f"/proc/{root}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[13]) + int(fields[14])) * TICK
+
+
+def _share(member: Member) -> int:
+    """Its memory with the pages it shares divided among those who share them; all of it where that cannot be seen."""
+    try:
+        for line in Path(f"/proc/{member.pid}/smaps_rollup").read_bytes().splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return member.resident
+
+
+def _written_to_memory(root: int) -> int:
+    """What stands in the file systems in memory, if the root has such of its own."""
+    held = 0
+    for name in IN_MEMORY:
+        with contextlib.suppress(OSError):
+            # Of the root, since nothing that a script does changes what its paths mean.
+            state = os.statvfs(f"/proc/{root}/root/{name}")
+            if state.f_fsid != os.statvfs(f"/{name}").f_fsid:
+                held += (state.f_blocks - state.f_bfree) * state.f_frsize + (state.f_files - state.f_ffree) * INODE
+    return held
