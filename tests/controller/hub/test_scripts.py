@@ -161,7 +161,7 @@ async def test_empty_pool_is_said_and_what_comes_later_runs(hub: RunningHub) -> 
         body = {"client": "ada", "code": "print('at last')"}
         answer = await client.post("/run-json", json=body, headers=headers)
         assert answer.status_code == 503
-        words = "the pool scripts has no ready device: start one with outrider-device run --allow-scripts"
+        words = "the pool scripts has no ready device: start one with outrider-device run --allow-scripts --ready"
         assert (answer.json()["detail"], answer.json()["code"]) == (words, "no-member")
         assert answer.headers["retry-after"] == "2"
         await start_runner(hub)

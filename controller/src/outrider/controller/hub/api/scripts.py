@@ -185,9 +185,7 @@ async def _run(request: ClientRequest, hub: Parts, upload: Upload, key: str | No
         except NoMember:
             if order.target != f"any:{POOL}":
                 raise
-            words = f"the pool {POOL} has no ready device: start one with outrider-device run --allow-scripts"
-            later = {"Retry-After": str(RETRY_AFTER)}
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no-member", words, headers=later) from None
+            raise _nobody(hub) from None
     return Response(RunAccepted(id), status_code=202, headers={"Location": f"/status/{id}"})
 
 
@@ -243,6 +241,16 @@ def _check_target(hub: Parts, target: str) -> None:
             f"run_script to all of them with POST {PATH}/commands"
         )
         raise invalid(words, "target")
+
+
+def _nobody(hub: Parts) -> Refused:
+    words = f"the pool {POOL} has no ready device: start one with outrider-device run --allow-scripts --ready"
+    states = hub.fleet.roster.states
+    unready = sorted(device for device, state in states.items() if POOL in state.pools and state.status == "unready")
+    if unready:
+        words += f", or make one ready that is not, as with outrider send {unready[0]} start"
+    later = {"Retry-After": str(RETRY_AFTER)}
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "no-member", words, headers=later)
 
 
 def _too_large(size: int) -> Refused:

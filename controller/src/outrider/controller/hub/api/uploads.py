@@ -24,6 +24,9 @@ SUFFIX: Final = ".py"
 LONGEST_NAME: Final = 100
 """Characters of a script's name."""
 
+NAME_MAX: Final = 255
+"""Bytes that a file's name has at most on Linux."""
+
 _LISTS: Final = frozenset({"args", "requirements"})
 _TEXTS: Final = frozenset({"client", "script_name", "stdin", "target"})
 _VALUES: Final = frozenset({"infer_requirements", "limits", "timeout"})
@@ -81,7 +84,7 @@ def check_name(name: str, field: str) -> str:
     shown = ascii(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
     if not name.endswith(SUFFIX) or name == SUFFIX:
         raise invalid(f"{shown} is no name of a script: it must end in {SUFFIX}", field)
-    if len(name) > LONGEST_NAME or len(name.encode(errors="replace")) > 2 * LONGEST_NAME:
+    if len(name) > LONGEST_NAME or len(name.encode(errors="replace")) > NAME_MAX:
         raise invalid(f"{shown} is too long: a script's name has at most {LONGEST_NAME} characters", field)
     if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
         raise invalid(f"{shown} must be a name without folders, that does not begin with a dot", field)

@@ -102,7 +102,7 @@ function Form({ target, onTarget, meant, onSent }) {
       placeholder="print('hello')" value=${file.text} onInput=${({ target: { value } }) => edit({ text: value })}></textarea>`)}
     ${field("script-target", "Target", html`<input id="script-target" type="search" value=${target} spellcheck="false" autocapitalize="off" autocomplete="off"
       aria-describedby="meant" aria-invalid=${meant.problem ? "true" : undefined} onInput=${({ target: { value } }) => onTarget(value)} />`)}
-    ${empty ? html`<p class="note warn" role="alert">The pool scripts has no ready device: start one with <code>outrider-device run --allow-scripts</code>.</p>` : html`<${Failure} problem=${meant.problem} />`}
+    ${empty ? html`<p class="note warn" role="alert">The pool scripts has no ready device: start one with <code>outrider-device run --allow-scripts --ready</code>.</p>` : html`<${Failure} problem=${meant.problem} />`}
     <div class="grid">
       ${field("script-args", "Arguments", html`<textarea id="script-args" class="code" rows="2" spellcheck="false" aria-describedby="script-args-help" value=${words.args}
         onInput=${change(setWords, "args")}></textarea>`, "one on each line")}
