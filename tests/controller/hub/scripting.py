@@ -1,4 +1,4 @@
-"""A device that runs scripts without locking them in, and clients that send some."""
+"""Devices that run scripts, one without locking them in, and clients that send some."""
 
 import asyncio
 import time
@@ -84,6 +84,14 @@ async def start_runner(hub: RunningHub, id: str = "runner-1", token: str | None 
     return device
 
 
+async def start_locked(hub: RunningHub, *options: str) -> Spawned:
+    """A device that locks scripts in, started as people start one."""
+    words = ("run", "--id", "runner-1", "--ready", "--allow-scripts", *options)
+    device = hub.processes(script("outrider-device"), *words, env=hub.environment, cwd=hub.folder)
+    await hub.until_status("runner-1", "ready")
+    return device
+
+
 async def run(client: httpx.AsyncClient, code: str | list[str], name: str | None = "ada", **more: object) -> str:
     """Send a script, and return its id."""
     body: dict[str, object] = {"code": code, **({} if name is None else {"client": name}), **more}
@@ -114,7 +122,7 @@ async def until(
 
 async def outcome(client: httpx.AsyncClient, code: str | list[str], **more: object) -> dict[str, Any]:
     """Send a script, and return what became of it."""
-    return await status(client, await run(client, code, **more))
+    return await status(client, await run(client, code, "ada", **more))
 
 
 def asking(name: str | None, **more: object) -> Mapping[str, Any]:
