@@ -1,6 +1,7 @@
 """Fixtures that every test may use: brokers, names of one's own, processes, hand-written peers."""
 
 import contextlib
+import os
 import secrets
 import signal
 import tempfile
@@ -80,7 +81,11 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
             environment.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
-        yield
+        # As root scripts run as another user, who cannot enter pytest's folders.
+        with tempfile.TemporaryDirectory(prefix="outrider-scripts-", ignore_cleanup_errors=True) as folder:
+            Path(folder).chmod(0o711)
+            environment.setenv("OUTRIDER_SCRIPTS", folder)
+            yield
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +93,14 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this test's devices keep their journals: two tests may have a device of the same id."""
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setenv("OUTRIDER_SCRIPTS", str(Path(os.environ["OUTRIDER_SCRIPTS"], secrets.token_hex(8))))
     return folder
+
+
+@pytest.fixture
+def script_folder(state_home: Path) -> Path:
+    """Where this test's devices keep workspaces and packages of scripts."""
+    return Path(os.environ["OUTRIDER_SCRIPTS"])
 
 
 @pytest.fixture
@@ -118,11 +130,3 @@ async def connect() -> AsyncIterator[Connect]:
     """Connect a hand-written peer: `peer = await connect(Peer(broker.address))`. It is closed with the test."""
     async with contextlib.AsyncExitStack() as stack:
         yield stack.enter_async_context
-
-
-@pytest.fixture
-def script_folder() -> Iterator[Path]:
-    """A folder for `--script-folder`: the user whom scripts get where tests run as root cannot enter `tmp_path`."""
-    with tempfile.TemporaryDirectory(prefix="outrider-scripts-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)

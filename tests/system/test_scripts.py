@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.device.scripts.wheels import make_wheel
 from tests.processes import Processes, script
@@ -19,22 +21,19 @@ Begin = Callable[..., Awaitable[Outsider]]
 
 
 @pytest.fixture
-def begin(launch: Launch, meet: Meet, script_folder: Path) -> Begin:
+def begin(launch: Launch, meet: Meet) -> Begin:
     """Start a device that allows scripts, and meet it as somebody."""
 
     async def begun(*arguments: str, encoding: str = "json") -> Outsider:
-        device = launch("--ready", "--allow-scripts", "--script-folder", str(script_folder), *arguments)
+        device = launch("--ready", "--allow-scripts", *arguments)
         return await at_ready(meet(device, encoding=encoding))
 
     return begun
 
 
-async def run(
-    outsider: Outsider, source: str | None = None, *, timeout: float | None = None, **args: object
-) -> Decoded:
+async def run(outsider: Outsider, source: object = None, **args: object) -> Decoded:
     """The result of run_script."""
     given = args if source is None else {"source": source, **args}
-
     return await outsider.result(await outsider.start("run_script", given), timeout=PATIENCE)
 
 
@@ -95,8 +94,6 @@ async def test_file_larger_than_a_message_is_fetched_in_parts(begin: Begin) -> N
         result = await outsider.ask("fetch_file", {"name": "large", "offset": at})
         parts.append(base64.b64decode(result["value"]["data"]))
         assert len(parts[-1]) > 100_000 or at + len(parts[-1]) == 500_000
-    import random
-
     assert b"".join(parts) == random.Random(1).randbytes(500_000)
 
 
@@ -128,6 +125,7 @@ async def test_other_requester_finds_nothing_of_it(begin: Begin, meet: Meet) -> 
         ({"source": "", "main": "/etc/x.py"}, "no file's name"),
         ({"source": "", "main": "x.sh"}, "takes *.py"),
         ({"source": "", "args": ["a\u0000b"]}, "NUL"),
+        ({"source": "", "args": ["x" * 140_000]}, "stdin"),
         ({"source": "", "limits": {"memory": 10**12}}, "limits.memory"),
         ({"source": "", "limits": {"output": 10**9}}, "limits.output"),
         ({"source": "", "requirements": ["httpx"]}, "--script-packages"),
@@ -274,7 +272,27 @@ async def test_without_the_option_there_is_no_such_command(launch: Launch, meet:
     assert (await outsider.state("ready"))["pools"] == []
 
 
-@pytest.fixture
+@pytest.mark.parametrize("granted", [False, True])
+async def test_script_reaches_the_network_only_where_that_is_granted(begin: Begin, granted: bool) -> None:
+    outsider = await begin(*(("--script-network",) if granted else ()))
+    host, port = outsider.device.broker.host, outsider.device.broker.ports["5"]
+    source = f"import socket; socket.create_connection(({host!r}, {port}), 5); print('through')"
+    result = await run(outsider, source)
+    assert result["value"]["stdout"] == ("through\n" if granted else "")
+    assert (result["value"]["exit_code"] == 0) is granted
+
+
+async def test_without_the_extra_it_says_what_to_install(spawn: Processes) -> None:
+    code = (
+        "import sys; sys.modules['packaging'] = None; from outrider.device.main import main; "
+        "import outrider.device.scripts.contract; main(['run', '--id', 'lamp', '--allow-scripts'])"
+    )
+    process = spawn.python("-c", code)
+    assert await process.wait() == 2
+    assert "pip install 'outrider-device[scripts]'" in process.errors
+
+
+@pytest_asyncio.fixture
 async def scripting(begin: Begin) -> Outsider:
     """Somebody at a device that allows scripts."""
     return await begin()

@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
@@ -107,7 +107,7 @@ def left(tmp_path: Path) -> list[str]:
 async def test_package_that_cannot_be_found_is_named(make: Make, tmp_path: Path) -> None:
     with pytest.raises(PackagesUnavailable, match="no-such-package"):
         await version(make(), "alpha", "no-such-package")
-    assert sets(tmp_path) == left(tmp_path) == []
+    assert (sets(tmp_path), left(tmp_path)) == ([], [])
 
 
 async def test_version_that_cannot_be_found_is_named(make: Make) -> None:
@@ -168,11 +168,11 @@ async def test_set_that_is_too_large_is_refused_while_it_comes(make: Make, wheel
     with pytest.raises(PackagesUnavailable, match=r"huge .* more than"):
         async with make(most=5_000_000).holding(("huge",), Told()):
             pass
-    assert sets(tmp_path) == left(tmp_path) == []
+    assert (sets(tmp_path), left(tmp_path)) == ([], [])
 
 
 @contextlib.asynccontextmanager
-async def silent_index() -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
+async def silent_index() -> AsyncGenerator[tuple[str, list[asyncio.StreamWriter]]]:
     """An index that takes connections and never answers."""
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)

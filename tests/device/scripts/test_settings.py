@@ -108,15 +108,18 @@ def test_interpreter_that_the_scripts_user_cannot_run_is_refused(tmp_path: Path)
         find_interpreter(str(tmp_path / "python3"), 65534)
 
 
-def test_folder_is_under_the_state_of_an_ordinary_user(state_home: Path) -> None:
+def test_folder_is_under_the_state_of_an_ordinary_user(state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OUTRIDER_SCRIPTS")
     assert place(None, None) == state_home / "outrider" / "scripts"
 
 
 @ROOT
 def test_folder_of_root_is_one_that_the_scripts_user_can_reach(
-    state_home: Path, tmp_path: Path, script_folder: Path
+    tmp_path: Path, script_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o700)
+    assert place(None, 65534) == script_folder
+    monkeypatch.delenv("OUTRIDER_SCRIPTS")
     assert place(None, 65534).is_relative_to("/var/lib/outrider/scripts")
     assert place(script_folder, 65534) == script_folder
     with pytest.raises(UnreachableFolder, match="65534"):

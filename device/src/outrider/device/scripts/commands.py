@@ -24,6 +24,9 @@ from .workspace import Owner, Workspaces
 DEFAULT_MAIN: Final = "script.py"
 ENTRY: Final = "main.py"
 
+LONGEST_ARGUMENT: Final = 100_000
+"""Bytes; Linux takes 131,072, MAX_ARG_STRLEN in execve(2)."""
+
 AROUND: Final = 512
 """Bytes of a value kept free for what stands around its text or data."""
 
@@ -194,7 +197,10 @@ def encoded_input(args: Sequence[str], stdin: str) -> bytes:
     """
     try:
         for each in args:
-            each.encode()
+            if len(each.encode()) > LONGEST_ARGUMENT:
+                raise ScriptRefused(
+                    f"an argument has more than {LONGEST_ARGUMENT:,} bytes: send that as stdin, or as a file"
+                )
             if "\0" in each:
                 raise ScriptRefused("an argument has a NUL character, which no program can be given: leave it out")
         return stdin.encode()

@@ -41,7 +41,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--script-network", action="store_true", help="let scripts reach the network")
     group.add_argument("--script-python", metavar="PATH", help="the Python that runs them")
     group.add_argument(
-        "--script-folder", type=Path, metavar="FOLDER", help="for workspaces (one under $XDG_STATE_HOME/outrider)"
+        "--script-folder",
+        type=Path,
+        metavar="FOLDER",
+        help="for workspaces and packages; else OUTRIDER_SCRIPTS, else one under $XDG_STATE_HOME/outrider",
     )
     group.add_argument("--script-sandbox", choices=("bubblewrap", "landlock"), help="else the best that works here")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -17,11 +18,14 @@ SYSTEM: Final = Path("/var/lib/outrider/scripts")
 def place(wanted: Path | None, user: int | None) -> Path:
     """The folder for all that scripts have on the disk.
 
-    :param wanted: by the device's owner; None for one under `$XDG_STATE_HOME/outrider`, or else `SYSTEM`.
+    :param wanted: by the device's owner; None for that of `OUTRIDER_SCRIPTS`, else under `$XDG_STATE_HOME/outrider`,
+        else one under `SYSTEM`.
     :param user: the user that scripts run as, where that is another one than the device's.
     :raises UnreachableFolder: that user cannot reach it.
     """
     state = state_folder()
+    if wanted is None and (named := os.environ.get("OUTRIDER_SCRIPTS")):
+        wanted = Path(named).absolute()
     if wanted is None:
         own = state / "scripts"
         if user is None or not (closed := _closed(own, user)):

@@ -30,7 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     :ivar network: whether scripts may reach the network.
     :ivar python: path of the interpreter that runs scripts.
     :ivar sandbox: the name of the one that locks them in.
-    :ivar folder: where workspaces and packages are, by default `$XDG_STATE_HOME/outrider/scripts`.
+    :ivar folder: where workspaces and packages are, see `places.place`.
     """
 
     greatest: Limits = GREATEST
