@@ -100,7 +100,7 @@ async def show(browser: Browser, url: str) -> None:
         await page.goto(f"{url}/#/audit")
         await expect(page.get_by_role("row", name="calibrate").first).to_be_visible()
         await shoot(page, "audit-dark")
-    async with looking(browser, "light", 1200, 960) as page:
+    async with looking(browser, "light", 1200, 860) as page:
         await page.goto(f"{url}/#/scripts")
         await page.get_by_label("Script", exact=True).fill(SCRIPT)
         await page.get_by_label("Arguments").fill("3")
@@ -137,6 +137,7 @@ async def main() -> None:
             await stand(broker.address, states)
             database, outbox = f"sqlite:///{name}/hub.sqlite", Path(name) / "outbox.sqlite"
             settings = Settings(broker=broker.address, requester="hub", database=database, outbox=outbox)
+            Path(name).chmod(0o755)  # where this is root, scripts are run by another user
             Scripts(folder=Path(name) / "scripts").include_in(devices[-1])
             async with serving(broker.address, devices), Hub(settings) as hub:
                 await tell(broker.address, time.time())

@@ -30,9 +30,8 @@ export function Scripts() {
     <${Title}>Run a script<//>
     <div class="columns">
       ${session.may("send") ? html`<${Form} target=${target} onTarget=${setTarget} meant=${meant} onSent=${setId} />` : html`<p class="quiet">Your token may look, and not send.</p>`}
-      <${Preview} meant=${meant} />
+      <div><${Preview} meant=${meant} />${id && html`<${Watched} key=${id} id=${id} />`}</div>
     </div>
-    ${id && html`<${Watched} key=${id} id=${id} />`}
   </section>`;
 }
 
@@ -184,9 +183,9 @@ function Watched({ id }) {
   const open = devices.filter((device) => isOpen(following.outcomes.get(device).status)).length;
   return html`<div class="runs">
     <div class="head"><h2 ref=${heading}>Output</h2>
-      ${info && html`<span class="quiet" role="status">${open ? `${count(open, "device")} of ${devices.length} still at it` : info.ended ? "ended" : "sent"}</span>
+      ${info && html`<span class="quiet" role="status">${open ? `${count(open, "device")} of ${devices.length} still at it` : devices.length ? "ended" : "sent"}</span>
         <a href=${to(["commands", id])}>the command</a>`}
-      ${info && !info.ended && session.mayCancel(info) && html`<${Twice} ask="End it wherever it runs?" onConfirm=${() => following.cancel().catch(setProblem)}>Cancel<//>`}</div>
+      ${info && !info.ended && (open || !devices.length) && session.mayCancel(info) && html`<${Twice} ask="End it wherever it runs?" onConfirm=${() => following.cancel().catch(setProblem)}>Cancel<//>`}</div>
     <${Failure} problem=${problem ?? following.problem} again=${following.problem ? () => following.look(true) : undefined} />
     ${!info && !following.problem && html`<${Empty}>Asking the hub…<//>`}
     ${devices.slice(0, SHOWN).map((device) => html`<${OnDevice} key=${device} device=${device} following=${following} few=${devices.length <= FEW} />`)}
