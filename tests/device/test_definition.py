@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from outrider import device
-from outrider.device import Device, calculate
+from outrider.device import Address, Device, calculate
 from outrider.schema import InvalidCommand, InvalidDefinition, InvalidName
 from tests.brokers import BrokerUnderTest
 
@@ -183,3 +183,17 @@ async def test_stop_before_serving_has_begun_ends_it_at_once(broker: BrokerUnder
     lamp = Device("lamp-1")
     lamp.stop()
     assert await asyncio.wait_for(lamp.serve(broker.address, prefix=prefix), 5)
+
+
+async def test_what_must_be_ready_before_serving_hears_of_broker_and_prefix() -> None:
+    device = Device("lamp-1")
+    heard: list[tuple[str, str]] = []
+
+    def refuse(address: Address, prefix: str) -> None:
+        heard.append((address.host, prefix))
+        raise RuntimeError("not on this one")
+
+    device.before_serving(refuse)
+    with pytest.raises(RuntimeError, match="not on this one"):
+        await device.serve("mqtt://broker.example", prefix="site1")
+    assert heard == [("broker.example", "site1")]

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.device.scripts.wheels import make_wheel
-from tests.processes import Processes, script
+from tests.processes import Processes, script, until
 from tests.system.conftest import ROOT, Launch, Meet, at_ready
 from tests.system.outsider import Decoded, Outsider
 
@@ -216,6 +217,44 @@ async def test_package_that_cannot_be_found_fails_with_its_name(begin: Begin, tm
         assert (result["status"], result["error"]["code"]) == ("failed", "error")
         assert result["error"]["message"].startswith("PackagesUnavailable: no")
         assert "no-such-package" in result["error"]["message"]
+
+
+async def test_harmless_script_with_a_package_it_did_not_declare_works(begin: Begin, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "alpha")
+    outsider = await begin("--script-index", str(tmp_path / "wheels"))
+    lines = [
+        "import os",
+        "import alpha",
+        "print('one', alpha.VERSION)",
+        "os.chdir('/')",
+        "print(os.getcwd())",
+        "print(3)",
+    ]
+    result = await run(outsider, "\n".join(lines), infer_requirements=True)
+    assert (result["value"]["exit_code"], result["value"]["stdout"]) == (0, "one 1.0\n/\n3\n")
+
+
+async def test_script_ends_with_a_device_that_is_killed(begin: Begin, unique: str) -> None:
+    outsider = await begin()
+    source = "import os, time\nif os.fork(): time.sleep(60)\nelse: os.setsid(); time.sleep(60)"
+    id = await outsider.start("run_script", {"source": source, "args": [unique]})
+    await outsider.running(id)
+    async with asyncio.timeout(PATIENCE):
+        while len(with_argument(unique)) < 2:
+            await outsider.peer.round_trip()
+    outsider.device.process.kill()
+    await until(lambda: not with_argument(unique), timeout=PATIENCE)
+
+
+def with_argument(word: str) -> list[Path]:
+    """The processes that have this among their arguments, apart from those that start them."""
+    found: list[Path] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            arguments = path.read_bytes().split(b"\0")
+            if word.encode() in arguments and b"python" in arguments[0]:
+                found.append(path)
+    return found
 
 
 async def test_only_files_that_the_owner_allows_are_taken(begin: Begin) -> None:

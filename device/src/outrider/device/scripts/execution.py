@@ -90,7 +90,7 @@ class _Execution:
         self._child = child
         self._tree = tree
         self._root = root
-        self._watch = Watch(tree.root, run.limits.memory)
+        self._watch = Watch(tree.root, run.limits)
         self._broken: limits.Broken | None = None
 
     async def complete(self, output: Output) -> Ended:
@@ -137,7 +137,7 @@ class _Execution:
             size = files = 0
             spent = 0.0
             begun = loop.time()
-            for part in quota.holds_open(self._folders, self._tree.root):
+            for part in quota.holds_open(self._folders, self._tree.root, self._run.limits.processes):
                 size += part.size
                 files += part.files
                 spent += loop.time() - begun

@@ -126,8 +126,8 @@ def prepare(orders: Orders, program: bytes) -> Callable[[], None]:
     ruleset = landlock.Ruleset(handled)
     if landlock.landlock_abi_version() >= SCOPED:  # the package knows nothing of that yet
         attributes = (ctypes.c_uint64 * 3)(handled, 0, SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS)
-        kind: Any = ctypes.POINTER(plumbing.RulesetAttr)
-        pointer = ctypes.cast(attributes, kind)
+        untyped: Any = ctypes
+        pointer = untyped.cast(attributes, untyped.POINTER(plumbing.RulesetAttr))
         object.__setattr__(ruleset, "_fd", plumbing.get_create_ruleset()(pointer, ctypes.sizeof(attributes), 0))
     reading = landlock.FSAccess.READ_FILE | landlock.FSAccess.EXECUTE
     for path in filter(Path.exists, map(Path, orders["readable"])):

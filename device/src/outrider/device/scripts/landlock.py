@@ -30,7 +30,7 @@ SIGNALS_SCOPED: Final = 6
 """The version of Landlock from which on it keeps signals and abstract sockets in (Linux 6.12)."""
 TRUNCATION: Final = 3
 """The one from which on truncating needs a right to write (Linux 6.2)."""
-SPARE: Final = 1024
+SPARE: Final = 512
 """Processes beyond the limit that the kernel lets through, since other scripts' count too; the watch is exact."""
 
 
@@ -81,7 +81,7 @@ class Landlock:
                     stack.enter_context(readable_once(msgspec.json.encode(self._orders(run, temporary)))),
                     stack.enter_context(readable_once(filtering)),
                 ],
-                None,  # it becomes that user itself, who may not be able to read the interpreter of a device
+                self._user,  # which the guard becomes by itself: that user may not be able to read its interpreter
                 [temporary],
             )
 
@@ -94,8 +94,11 @@ class Landlock:
         system = [Path("/usr"), *FOLDERS, *settings(network=run.network), *map(Path, READABLE)]
         given = variables(run, temporary=str(temporary))
         return {
-            "command": [word.replace(WORKSPACE, workspace) for word in run.command],
-            "environment": {name: value.replace(WORKSPACE, workspace) for name, value in given.items()},
+            "command": [_outside(word, workspace) for word in run.command],
+            "environment": {
+                name: os.pathsep.join(_outside(path, workspace) for path in value.split(os.pathsep))
+                for name, value in given.items()
+            },
             "user": self._user,
             "folder": workspace,
             "readable": [str(path) for path in (*system, *run.packages)],
@@ -103,6 +106,11 @@ class Landlock:
             "writable": [workspace, str(temporary)],
             "limits": limits.rlimits(run.limits, processes=_threads(self._user) + run.limits.processes + SPARE),
         }
+
+
+def _outside(path: str, workspace: str) -> str:
+    """A path in the workspace as it is outside; anything else stays what it is."""
+    return workspace + path.removeprefix(WORKSPACE) if path == WORKSPACE or path.startswith(f"{WORKSPACE}/") else path
 
 
 def _threads(user: int | None) -> int:

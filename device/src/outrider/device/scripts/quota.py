@@ -3,12 +3,12 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Final
 
 from .limits import Held
-from .tree import members
+from .tree import Member, members
 
 DEEPEST: Final = 48
 """Folders in folders. Each costs a descriptor while it is looked into, and more are no use to anybody."""
@@ -26,14 +26,14 @@ def holds(workspace: Path) -> Held:
     return held
 
 
-def holds_open(folders: Sequence[Path], root: int) -> Iterator[Held]:
-    """What the folders hold, and with it what the processes under a root keep in files that have no name any more.
+def holds_open(folders: Sequence[Path], root: int, processes: int) -> Iterator[Held]:
+    """What the folders hold, and with it what that many processes under a root keep in files without a name.
 
     It comes in parts, between which others may have their turn.
     """
     for folder in folders:
         yield from walk(folder)
-    yield from _nameless(root, {folder.stat().st_dev for folder in folders})
+    yield from _nameless(members(root, processes), {folder.stat().st_dev for folder in folders})
 
 
 def walk(workspace: Path) -> Iterator[Held]:
@@ -76,10 +76,10 @@ def _walk(folder: int, depth: int, linked: set[int]) -> Iterator[Held]:
     yield Held(size, files)
 
 
-def _nameless(root: int, devices: Set[int]) -> Iterator[Held]:
+def _nameless(processes: Iterable[Member], devices: Set[int]) -> Iterator[Held]:
     """What stands in files that were removed while somebody had them open or mapped."""
     seen: set[int] = set()
-    for member in members(root):
+    for member in processes:
         size = 0
         for path in _listed(Path("/proc", str(member.pid), "fd")):
             with contextlib.suppress(OSError):

@@ -63,7 +63,7 @@ class Launch(NamedTuple):
     :ivar arguments: the command line. What it starts says so by a line in descriptor 3, and goes on to the script when
         it reads a line there; at its end it gives up: then nothing runs that was started by a device that is no more.
     :ivar descriptors: become 4, 5 and so on in it.
-    :ivar user: whose rights it will have, if not the device's.
+    :ivar user: whose rights the script will have, if not the device's.
     :ivar folders: what it may write beside the workspace, and counts as that.
     """
 

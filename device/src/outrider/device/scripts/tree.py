@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .contract import Limits
 from .limits import INODE, Used
 
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
@@ -35,10 +36,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def members(root: int) -> Iterator[Member]:
-    """All that descend from the root, without it."""
+def members(root: int, most: int) -> Iterator[Member]:
+    """All that descend from the root, without it; of a fork bomb no more than that many."""
     waiting = children(root)
-    while waiting:
+    seen = 0
+    while waiting and (seen := seen + 1) <= most:
         pid = waiting.pop()
         with contextlib.suppress(OSError):
             # The name in front may hold spaces and parentheses; fields are counted from the state on (proc(5)).
@@ -64,21 +66,21 @@ def state(pid: int) -> str | None:
 class Watch:
     """What the processes under a root have used so far."""
 
-    def __init__(self, root: int, limit: int) -> None:
+    def __init__(self, root: int, limits: Limits) -> None:
         self._root = root
-        self._limit = limit
+        self._limits = limits
         self._own: dict[int, float] = {}
         self.peak = 0
 
     def look(self) -> Used:
         """What they use now. A process that comes and goes between two looks is seen only if somebody waits for it."""
-        found = list(members(self._root))
+        found = list(members(self._root, self._limits.processes + 1))
         # Who ignores SIGCHLD makes the time of its children vanish: so what was seen once stays counted.
         self._own |= {member.pid: member.own for member in found}
         waited = _waited(self._root)
         cpu = max(sum(self._own.values()), waited + sum(member.own + member.waited for member in found))
         memory = sum(member.resident for member in found)
-        if memory > self._limit:  # pages that they share were counted again and again
+        if memory > self._limits.memory:  # pages that they share were counted again and again
             memory = sum(_share(member) for member in found)
         memory += _written_to_memory(self._root)
         self.peak = max(self.peak, memory)

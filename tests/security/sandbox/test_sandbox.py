@@ -1,0 +1,215 @@
+"""Choosing a sandbox, and what `execute` promises to who calls it."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from outrider.device.scripts import bubblewrap, landlock, limits
+from outrider.device.scripts.contract import MIB, Limits
+from outrider.device.scripts.limits import Held, Used
+from outrider.device.scripts.removal import empty, remove
+from outrider.device.scripts.sandbox import (
+    WORKSPACE,
+    Run,
+    Sandbox,
+    SandboxFailed,
+    SandboxMissing,
+    execute,
+    find_sandbox,
+    script_user,
+)
+from tests.security.sandbox.host import PYTHON
+from tests.security.sandbox.test_processes import marked
+
+KINDS = ["bubblewrap", "landlock"]
+
+
+@pytest.fixture(params=KINDS)
+def sandbox(request: pytest.FixtureRequest) -> Sandbox:
+    if request.param == "bubblewrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    return find_sandbox(request.param)
+
+
+@pytest.fixture
+def folder(place: Path) -> Iterator[Path]:
+    made = place / f"own-{time.monotonic_ns()}"
+    made.mkdir()
+    user = script_user()
+    if user is not None:
+        os.chown(made, user, user)
+    yield made
+    remove(made)
+
+
+def script(folder: Path, source: str, *arguments: str) -> Run:
+    return Run([PYTHON, "-c", source, *arguments], folder, Limits(), quota=10 * MIB, files=100)
+
+
+def ignored(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+    pass
+
+
+def test_bubblewrap_is_preferred() -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    assert find_sandbox().name == "bubblewrap"
+
+
+def test_landlock_takes_over_where_bubblewrap_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "PATH", "/nowhere")
+    assert find_sandbox().name == "landlock"
+
+
+def test_no_sandbox_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bubblewrap, "PATH", "/nowhere")
+    monkeypatch.setattr(landlock.Landlock, "found", classmethod(_none))
+    with pytest.raises(
+        SandboxMissing, match=r"bubblewrap: bwrap is missing: apt install bubblewrap; landlock: the kernel"
+    ):
+        find_sandbox()
+
+
+def _none(_cls: type, _user: int | None) -> Sandbox:
+    raise SandboxMissing("the kernel has no Landlock")
+
+
+def test_bubblewrap_that_does_not_work_is_refused(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    wrong = place / "bin"
+    wrong.mkdir(exist_ok=True)
+    for name in ("bwrap", "setpriv", "prlimit"):
+        (wrong / name).write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2; exit 1\n")
+        (wrong / name).chmod(0o755)
+    monkeypatch.setattr(bubblewrap, "PATH", str(wrong))
+    monkeypatch.setattr("outrider.device.scripts.child.PATH", str(wrong))
+    with pytest.raises(SandboxMissing, match=r"No permissions to create new namespace.*sysctl"):
+        find_sandbox("bubblewrap")
+
+
+def test_unknown_sandbox_is_refused() -> None:
+    with pytest.raises(SandboxMissing, match="there is no sandbox 'docker'; there are bubblewrap, landlock"):
+        find_sandbox("docker")
+
+
+def test_scripts_of_root_have_an_ordinary_user() -> None:
+    assert script_user() is None if os.getuid() else script_user() not in (None, 0)
+
+
+async def test_missing_workspace_fails_before_the_start(folder: Path) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    with pytest.raises(SandboxFailed, match="the sandbox could not be built"):
+        await execute(find_sandbox("bubblewrap"), script(folder / "none", "pass"), ignored)
+
+
+async def test_error_of_who_takes_the_output_ends_the_script(sandbox: Sandbox, folder: Path) -> None:
+    def refuse(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        raise ValueError("full")
+
+    run = script(folder, "import time; print('x', flush=True); time.sleep(60)", "refused-output")
+    with pytest.raises(ValueError, match="full"):
+        await execute(sandbox, run, refuse)
+    assert marked("refused-output") == []
+
+
+async def test_output_waits_for_who_takes_it(sandbox: Sandbox, folder: Path) -> None:
+    taken = asyncio.Semaphore(0)
+    sizes: list[int] = []
+
+    async def slow(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        sizes.append(len(data))
+        await taken.acquire()
+
+    source = "import os, sys\nfor n in range(100): os.write(1, bytes(10000)); os.pwrite(3, b'%d' % n, 0)"
+    source = f"import os\nfile = os.open('count', os.O_CREAT | os.O_RDWR)\n{source}"
+    task = asyncio.ensure_future(execute(sandbox, script(folder, source), slow))
+    while not sizes:
+        await asyncio.sleep(0.01)
+    assert not task.done()
+    for _ in range(200):
+        taken.release()
+    assert (await task).exit_code == 0
+    assert sum(sizes) == 1_000_000
+
+
+async def test_many_run_at_once(sandbox: Sandbox, folder: Path) -> None:
+    runs = [script(folder, f"import time; time.sleep(0.2); print({number})") for number in range(30)]
+    written: list[bytes] = []
+    ended = await asyncio.gather(*(execute(sandbox, run, lambda _, data: written.append(data)) for run in runs))
+    assert {one.exit_code for one in ended} == {0}
+    assert sorted(int(data) for data in written) == list(range(30))
+
+
+async def test_cancelled_at_any_moment_leaves_nothing(sandbox: Sandbox, folder: Path) -> None:
+    for number in range(12):
+        run = script(folder, "import time; time.sleep(60)", "cancelled-early")
+        task = asyncio.ensure_future(execute(sandbox, run, ignored))
+        await asyncio.sleep(number * 0.004)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert marked("cancelled-early") == []
+
+
+async def test_no_descriptor_is_left_open(sandbox: Sandbox, folder: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        await execute(sandbox, script(folder, "pass"), ignored)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        (Used(100, 1.0, 1), None),
+        (Used(32 * MIB + 1, 0.0, 1), "memory"),
+        (Used(0, 2.5, 1), "cpu"),
+        (Used(0, 0.0, 5), "processes"),
+    ],
+)
+def test_broken_limit_is_named(used: Used, expected: str | None) -> None:
+    assert limits.broken(used, Limits(memory=32 * MIB, cpu=2, processes=4)) == expected
+
+
+def test_workspace_is_overfull_by_bytes_or_files() -> None:
+    assert [limits.overfull(held, 10, 2) for held in (Held(10, 2), Held(11, 1), Held(1, 3))] == [
+        None,
+        "workspace",
+        "workspace",
+    ]
+
+
+def test_command_line_is_within_limits_and_as_the_user(folder: Path) -> None:
+    line = bubblewrap.command_line(script(folder, "pass"), 1234)
+    assert line[:5] == ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", "--"]
+    assert line[-5:] == ["--msgqueue=0:0", "--", PYTHON, "-c", "pass"]
+    assert ["--bind", str(folder), WORKSPACE] == line[line.index("--bind") : line.index("--bind") + 3]
+    assert "--share-net" not in line
+
+
+def test_what_a_script_left_is_removed_however_deep(place: Path) -> None:
+    top = place / "deep"
+    top.mkdir()
+    outside = place / "outside.txt"
+    outside.write_text("stays")
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(os.open("file", os.O_CREAT, dir_fd=inner))
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    (top / "link").symlink_to(outside)
+    (top / "closed").mkdir(0o000)
+    assert empty(top) == 1501
+    assert list(top.iterdir()) == []
+    assert outside.read_text() == "stays"
+    remove(top)
+    assert not top.exists()
