@@ -9,7 +9,7 @@ from outrider.device import Address, Device
 from outrider.device.scripts import POOL, Limits, Scripts
 from outrider.device.scripts.capability import check_broker
 from outrider.device.scripts.contract import MIB
-from outrider.device.scripts.interpreter import find_interpreter
+from outrider.device.scripts.interpreter import Interpreter, check_folders, find_interpreter
 from outrider.device.scripts.places import place
 from outrider.device.scripts.refusals import InsecureBroker, NoInterpreter, ScriptRefused, UnreachableFolder
 from outrider.device.scripts.settings import granted
@@ -98,6 +98,15 @@ def test_interpreter_says_what_it_is() -> None:
 def test_what_is_no_interpreter_is_refused_with_its_path(path: str) -> None:
     with pytest.raises(NoInterpreter, match=path):
         find_interpreter(path, None)
+
+
+def test_interpreter_beside_private_files_is_refused(tmp_path: Path) -> None:
+    interpreter = Interpreter(str(tmp_path / "bin" / "python3"), "3.11", "linux", "cpython-311", [str(tmp_path)])
+    check_folders(interpreter, (Path("/var/lib/outrider"),))
+    with pytest.raises(NoInterpreter, match="scripts could read"):
+        check_folders(interpreter, (tmp_path / "state",))
+    with pytest.raises(NoInterpreter, match="installed in /, and"):
+        check_folders(Interpreter("/python3", "3.11", "linux", "cpython-311", ["/"]), ())
 
 
 @ROOT

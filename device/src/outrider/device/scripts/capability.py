@@ -5,12 +5,13 @@ from ipaddress import ip_address
 
 from outrider.device.address import Address
 from outrider.device.definition import Definition
+from outrider.device.journal_file import state_folder
 
 from .commands import ScriptCommands
 from .contract import POOL
 from .environments import Environments
 from .installer import Installer
-from .interpreter import find_interpreter
+from .interpreter import Interpreter, check_folders, find_interpreter
 from .places import place
 from .refusals import InsecureBroker
 from .sandbox import find_sandbox, script_user
@@ -43,14 +44,20 @@ class Scripts(Settings, frozen=True, kw_only=True):
         device.command(idempotent=True)(commands.list_files)
         device.command(commands.purge)
         device.pools = tuple(dict.fromkeys((*device.pools, POOL)))
-        device.before_serving(self._opening(device, commands, installer, user))
+        device.before_serving(self._opening(device, commands, interpreter, installer, user))
 
     def _opening(
-        self, device: Definition, commands: ScriptCommands, installer: Installer | None, user: int | None
+        self,
+        device: Definition,
+        commands: ScriptCommands,
+        interpreter: Interpreter,
+        installer: Installer | None,
+        user: int | None,
     ) -> Callable[[Address, str], None]:
         def open(address: Address, prefix: str) -> None:
             check_broker(address)
             folder = place(self.folder, user)
+            check_folders(interpreter, (folder, state_folder()))
             # `+` is in no level of a prefix, so that no two devices have one folder.
             own = folder / "workspaces" / "+".join((*prefix.split("/"), device.id))
             workspaces = Workspaces(own, user=user, quota=self.quota, files=self.files, patterns=self.patterns)

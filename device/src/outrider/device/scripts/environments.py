@@ -24,6 +24,9 @@ from .places import make
 POLL: Final = 0.05
 """Seconds between two tries to get a lock that another process has."""
 
+AT_ONCE: Final = 4
+"""Sets that are installed at the same time."""
+
 _SIZE: Final = "size"
 _UNFINISHED: Final = ".new-"
 _REMOVED: Final = ".removed-"
@@ -41,6 +44,7 @@ class Environments:
         self._installer = installer
         self._most = most
         self._locks: dict[str, asyncio.Lock] = {}
+        self._installing = asyncio.Semaphore(AT_ONCE)
         make(folder)
         self._sweep()
 
@@ -87,7 +91,8 @@ class Environments:
                     with self._locked(key, fcntl.LOCK_EX) as got:
                         if got:
                             if not (self._folder / key / "packages").exists():
-                                await self._install(key, requirements)
+                                async with self._installing:
+                                    await self._install(key, requirements)
                             return
                     await asyncio.sleep(POLL)
         finally:

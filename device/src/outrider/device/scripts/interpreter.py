@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +66,21 @@ def find_interpreter(wanted: str | None, user: int | None) -> Interpreter:
         f"no Python here can be run by {whom} ({'; '.join(reasons)}): install the system's python3, or name one that "
         "everybody may read with --script-python PATH"
     )
+
+
+def check_folders(interpreter: Interpreter, private: Iterable[Path]) -> None:
+    """See that scripts, which may read all that the interpreter is installed in, find nothing else there.
+
+    :param private: folders of the device.
+    :raises NoInterpreter: they are below one that is needed for the interpreter.
+    """
+    for folder in interpreter.folders:
+        for kept in (*private, Path.home(), Path("/etc")):
+            if kept.is_relative_to(folder):
+                raise NoInterpreter(
+                    f"the Python {interpreter.path} is installed in {folder}, and so is {kept}, which scripts could "
+                    "read then: name another one with --script-python PATH"
+                )
 
 
 def _asked(path: str, user: int | None) -> Interpreter | str:

@@ -97,11 +97,14 @@ class Output:
             self._sending = None
         pieces, self._waiting, self._size = self._waiting, [], 0
         if len(pieces) > MOST_PIECES:
-            texts = {stream: "".join(text for of, text in pieces if of == stream) for stream in STREAMS}
-            pieces = [(stream, texts[stream]) for stream in STREAMS]
+            pieces = [_merged(pieces, stream) for stream in STREAMS]
         for stream, text in pieces:
             if text:
                 self._job.print(text, end="", stream=stream)
+
+
+def _merged(pieces: list[tuple[Stream, str]], stream: Stream) -> tuple[Stream, str]:
+    return stream, "".join(text for of, text in pieces if of == stream)
 
 
 class _Sent:
