@@ -5,7 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -35,14 +35,14 @@ def blocked(paths: Sequence[Path]) -> dict[Path, list[Path]]:
 def ordinary(command: Sequence[str]) -> list[str]:
     """The command as an ordinary user's, started by root.
 
-    In a mount namespace of its own it can reach this interpreter and this checkout also where they stand in root's home,
-    and nothing else there.
+    In a mount namespace of its own it can reach this interpreter and this checkout also in root's home, and nothing
+    else there.
     """
     needed = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), CHECKOUT.resolve()]
     steps = ["set -e"]
     for number, (folder, paths) in enumerate(blocked(sorted(set(needed))).items()):
         kept = f"/mnt/{number}"
-        steps += [f"mount -t tmpfs none /mnt", f"mkdir -p {kept}", f"mount --bind {shlex.quote(str(folder))} {kept}"]
+        steps += ["mount -t tmpfs none /mnt", f"mkdir -p {kept}", f"mount --bind {shlex.quote(str(folder))} {kept}"]
         steps += [f"mount -t tmpfs -o mode=755 none {shlex.quote(str(folder))}"]
         for path in paths:
             target = shlex.quote(str(path))
@@ -56,13 +56,13 @@ def ordinary(command: Sequence[str]) -> list[str]:
 
 
 class Host:
-    """A running host. `user` is whose rights scripts have there, `owner` whose it has itself."""
+    """A running host. `user` is whose rights scripts have there."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", kind: str, folder: Path, owner: int, user: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", kind: str, role: str, folder: Path, user: int) -> None:
         self.process = process
         self.kind = kind
+        self.role = role
         self.folder = folder
-        self.owner = owner
         self.user = user
 
     def workspace(self, name: str) -> Path:
@@ -87,7 +87,7 @@ class Host:
 
 
 @contextmanager
-def start_host(kind: str, role: str, folder: Path) -> Iterator[Host]:
+def start_host(kind: str, role: str, folder: Path) -> Generator[Host]:
     """Start one; `role` is `root` or `ordinary`."""
     command = [sys.executable, "-m", "tests.security.sandbox.host", kind]
     owner = os.getuid()
@@ -107,7 +107,7 @@ def start_host(kind: str, role: str, folder: Path) -> Iterator[Host]:
     assert process.stdout
     try:
         assert process.stdout.readline() == b"\n", f"{kind} does not work here as {role}"
-        yield Host(process, kind, folder, owner, user)
+        yield Host(process, kind, role, folder, user)
     finally:
         process.stdin.close()
         process.stdout.close()

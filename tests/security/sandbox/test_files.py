@@ -1,7 +1,7 @@
 """Reading and writing elsewhere: of the machine a script sees programs and libraries, and writes only its workspace."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,21 +56,31 @@ else:
 
 
 @pytest.fixture
-def foreign(host: Host, workspace: Path) -> Iterator[Path]:
+def foreign(host: Host, workspace: Path) -> Path:
     """A file in the workspace of somebody else, whose scripts have the same user."""
     folder = host.workspace(f"{workspace.name}-other")
     path = folder / "private.txt"
     path.write_text("private of another")
     path.chmod(0o644)
     os.chown(path, host.user, host.user)
-    yield path
+    return path
 
 
 def test_password_hashes_and_the_devices_own_are_out_of_reach(host: Host, run: Runner, foreign: Path) -> None:
     journal = host.folder / "journal.db"
     journal.write_text("the device's own")
     journal.chmod(0o666)
-    paths = ["/etc/shadow", "/etc/passwd", "/etc/hostname", "/root", "/home", "/var/lib", "/var/log", "/run", "/sys"]
+    paths: list[object] = [
+        "/etc/shadow",
+        "/etc/passwd",
+        "/etc/hostname",
+        "/root",
+        "/home",
+        "/var/lib",
+        "/var/log",
+        "/run",
+        "/sys",
+    ]
     paths += [
         journal,
         journal.parent,
@@ -142,7 +152,7 @@ for start in ("/", *sys.argv[1:], os.getcwd(), tempfile.gettempdir()):
 expected = {os.getcwd(), tempfile.gettempdir()} | ({"/dev/shm"} if os.getcwd() == "/workspace" else set())
 print(sorted(written ^ expected))
 """
-    folders = [f"/{name}" for name in os.listdir("/")] + ["/dev/shm", "/var/tmp", "/var/lib", "/run/lock"]  # noqa: PTH208, S108
+    folders = [f"/{name}" for name in os.listdir("/")] + ["/dev/shm", "/var/tmp", "/var/lib", "/run/lock"]  # noqa: PTH208
     outcome = run(source, *folders, host.folder, workspace.parent)
     assert (outcome.stdout, outcome.stderr) == ("[]\n", "")
     for folder in (*folders, str(host.folder)):

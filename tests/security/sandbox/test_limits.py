@@ -18,11 +18,11 @@ def killed_by(outcome: Outcome) -> str | None:
 
 def test_harmless_script_runs(run: Runner) -> None:
     outcome = run(
-        "import os, sys; print(sys.stdin.read(), os.path.basename(os.getcwd()) != ''); os.chdir('/'); print(os.getcwd())",
+        "import os, sys; print(sys.stdin.read()); os.chdir('/'); print(os.getcwd())",
         stdin="line",
     )
     assert outcome.ended is not None
-    assert (outcome.ended.exit_code, outcome.stdout, outcome.stderr) == (0, "line True\n/\n", "")
+    assert (outcome.ended.exit_code, outcome.stdout, outcome.stderr) == (0, "line\n/\n", "")
 
 
 def test_endless_loop_ends_by_cpu(run: Runner) -> None:
@@ -86,7 +86,7 @@ for child in children: os.waitpid(child, 0)
     assert outcome.ended.exit_code == 0
 
 
-@pytest.mark.parametrize("where", ["/tmp", "/dev/shm"])  # noqa: S108
+@pytest.mark.parametrize("where", ["/tmp", "/dev/shm"])
 def test_files_in_memory_count_as_memory(run: Runner, where: str) -> None:
     source = """
 import os, sys, tempfile, time
@@ -98,7 +98,7 @@ except OSError as error:
     print(error)
 """
     outcome = run(source, where, limits=Limits(memory=64 * MIB))
-    assert killed_by(outcome) == "memory" or "denied" in outcome.stdout
+    assert killed_by(outcome) == "memory" or "denied" in outcome.stdout or "No space" in outcome.stdout
 
 
 def test_fork_bomb_stays_within_its_processes(run: Runner) -> None:

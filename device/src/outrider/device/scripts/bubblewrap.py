@@ -1,5 +1,6 @@
 """The sandbox of bubblewrap: namespaces of its own for everything, and a file system with only what a script needs."""
 
+import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,52 +16,52 @@ from .tree import children, state
 GATE: Final = 'echo >&3 && read -r go <&3 && exec "$@" 3<&-'
 INIT: Final = 1
 """Bubblewrap's own processes in the namespace, which count as processes of the script's user there."""
-SECCOMP: Final = 4
+FILTER: Final = 4
+OPTIONS: Final = 5
 
 
 def view(run: Run) -> list[str]:
     """The options that make what a script sees: a system to read, two folders in memory, and its workspace."""
-    options = ["--ro-bind", "/usr", "/usr"]
+    shown = ["--ro-bind", "/usr", "/usr"]
     for folder in FOLDERS:
         if folder.is_symlink():
-            options += ["--symlink", str(folder.readlink()), str(folder)]
+            shown += ["--symlink", str(folder.readlink()), str(folder)]
         elif folder.is_dir():
-            options += ["--ro-bind", str(folder), str(folder)]
+            shown += ["--ro-bind", str(folder), str(folder)]
     for path in settings(network=run.network):
-        options += ["--ro-bind-try", str(path), str(path)]
-    options += ["--proc", "/proc", "--dev", "/dev"]
+        shown += ["--ro-bind-try", str(path), str(path)]
+    shown += ["--proc", "/proc", "--dev", "/dev"]
     # They count as memory (tree.py) and are never more than it.
     size = str(run.limits.memory)
-    options += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
-    options += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]
+    shown += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
+    shown += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]
     for folder in run.packages:
-        options += ["--ro-bind", str(folder), str(folder)]
-    options += ["--bind", str(run.workspace), WORKSPACE, "--chdir", WORKSPACE]
+        shown += ["--ro-bind", str(folder), str(folder)]
+    shown += ["--bind", str(run.workspace), WORKSPACE, "--chdir", WORKSPACE]
     for made in ("/proc", "/dev", "/"):
-        options += ["--remount-ro", made]
-    return options
+        shown += ["--remount-ro", made]
+    return shown
+
+
+def options(run: Run) -> list[str]:
+    """Bubblewrap's options. They reach it in a descriptor: a command line is there for everybody to read."""
+    chosen = ["--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+    if run.network:
+        chosen.append("--share-net")
+    chosen += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--seccomp", str(FILTER), "--clearenv"]
+    for name, value in variables(run, temporary="/tmp").items():
+        chosen += ["--setenv", name, value]
+    return [*chosen, *view(run)]
 
 
 def command_line(run: Run, user: int | None) -> list[str]:
-    """All of it: to an unprivileged user, into the sandbox, and once told so, within limits, the script."""
+    """To an unprivileged user, into the sandbox, and once told so, within limits, the script."""
     arguments: list[str] = []
     if user is not None:
         arguments += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
-    arguments += ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
-    if run.network:
-        arguments.append("--share-net")
-    arguments += ["--die-with-parent", "--new-session", "--hostname", "sandbox", "--seccomp", str(SECCOMP)]
-    arguments.append("--clearenv")
-    for name, value in variables(run, temporary="/tmp").items():
-        arguments += ["--setenv", name, value]
-    arguments += [*view(run), "--", "sh", "-c", GATE, "sh"]
-    return [
-        *arguments,
-        "prlimit",
-        *limits.prlimit(run.limits, processes=run.limits.processes + INIT),
-        "--",
-        *run.command,
-    ]
+    arguments += ["bwrap", "--args", str(OPTIONS), "--", "sh", "-c", GATE, "sh"]
+    arguments += ["prlimit", *limits.prlimit(run.limits, processes=run.limits.processes + INIT)]
+    return [*arguments, "--", *run.command]
 
 
 class Bubblewrap:
@@ -89,9 +90,13 @@ class Bubblewrap:
 
     @contextmanager
     def launch(self, run: Run) -> Generator[Launch]:
-        """The command line, and the filter of system calls in a descriptor of its own."""
-        with readable_once(seccomp.program(network=run.network, alone=True)) as descriptor:
-            yield Launch(command_line(run, self._user), [descriptor], self._user)
+        """The command line, with the filter of system calls and the options in descriptors."""
+        given = b"".join(os.fsencode(option) + b"\0" for option in options(run))
+        with (
+            readable_once(seccomp.program(network=run.network, alone=True)) as filtering,
+            readable_once(given) as chosen,
+        ):
+            yield Launch(command_line(run, self._user), [filtering, chosen], self._user)
 
     def tree(self, pid: int) -> Tree | None:
         """What stands under the first process of its namespace, which is the one child of `pid`.

@@ -20,6 +20,7 @@ from .run import Launch, SandboxFailed
 Stream = Literal["stdout", "stderr"]
 Output = Callable[[Stream, bytes], Awaitable[None] | None]
 
+STREAMS: Final[tuple[Stream, ...]] = ("stdout", "stderr")
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GATE: Final = 3
 LOWEST: Final = 16
@@ -135,6 +136,10 @@ class Child:
         except TimeoutError:
             os.kill(self.pid, signal.SIGKILL)  # it has not been waited for: the number is still its own
             await self.ended()
+        # What it has started has these as well, and ends with it or just after it.
+        for stream in STREAMS:
+            if stream in self._pipes:
+                await self.read(stream, lambda _stream, _data: None)
 
     async def feed(self, data: bytes) -> None:
         """Write to its stdin and close that; it may close it before."""

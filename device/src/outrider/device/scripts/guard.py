@@ -6,6 +6,7 @@ SIGTERM says so, or when the device's end of the gate is gone. It stands outside
 It imports little, since each start of a script waits for that.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -80,6 +81,9 @@ def main() -> int:
     script = os.fork()
     if script == 0:
         start(orders, lock_in)
+    # As the script itself does: whoever comes first, the group is there from now on.
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpgid(script, script)
     return guard(script, gate, woken)
 
 
@@ -146,7 +150,7 @@ def prepare(orders: Orders, program: bytes) -> Callable[[], None]:
 def start(orders: Orders, lock_in: Callable[[], None]) -> NoReturn:
     """Become the script."""
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.chdir(orders["folder"])
         signal.set_wakeup_fd(-1)
         for caught in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):

@@ -3,7 +3,6 @@
 import os
 import pwd
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +26,8 @@ __all__ = [
 ]
 
 ACCOUNT: Final = "outrider-scripts"
-KINDS: Final[dict[str, Callable[[int | None], Sandbox]]] = {"bubblewrap": Bubblewrap.found, "landlock": Landlock.found}
+KINDS: Final = (Bubblewrap, Landlock)
+"""The stronger one first."""
 TRIAL: Final = 10.0
 """Seconds that a sandbox gets to show that it works."""
 
@@ -55,16 +55,17 @@ def find_sandbox(name: str | None = None) -> Sandbox:
 
     :raises SandboxMissing: none does, or not that one.
     """
-    if name is not None and name not in KINDS:
-        raise SandboxMissing(f"there is no sandbox {name!r}; there are {', '.join(KINDS)}")
+    names = [kind.name for kind in KINDS]
+    if name is not None and name not in names:
+        raise SandboxMissing(f"there is no sandbox {name!r}; there are {', '.join(names)}")
     reasons: list[str] = []
-    for kind, make in KINDS.items():
-        if name in (None, kind):
+    for kind in KINDS:
+        if name in (None, kind.name):
             try:
-                sandbox = make(script_user())
+                sandbox = kind.found(script_user())
                 _try(sandbox)
             except SandboxMissing as error:
-                reasons.append(f"{kind}: {error}")
+                reasons.append(f"{kind.name}: {error}")
             else:
                 return sandbox
     raise SandboxMissing(f"scripts cannot be locked in on this machine. {'; '.join(reasons)}")

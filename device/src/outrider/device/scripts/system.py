@@ -13,7 +13,7 @@ PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 _ETC: Final = (
     *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "mime.types", "os-release"),
-    *("ssl", "ca-certificates", "pki"),
+    *("ssl/certs", "ssl/openssl.cnf", "pki/tls/certs", "pki/tls/cert.pem", "pki/ca-trust"),
 )
 _NETWORK: Final = ("resolv.conf", "hosts", "nsswitch.conf", "services", "protocols", "gai.conf", "host.conf")
 

@@ -81,7 +81,8 @@ class Watch:
         cpu = max(sum(self._own.values()), waited + sum(member.own + member.waited for member in found))
         memory = sum(member.resident for member in found)
         if memory > self._limits.memory:  # pages that they share were counted again and again
-            memory = sum(_share(member) for member in found)
+            # The share of each grows when another ends in between: then the second sum is right.
+            memory = min(sum(_share(member) for member in found) for _ in range(2))
         memory += _written_to_memory(self._root)
         self.peak = max(self.peak, memory)
         return Used(memory, cpu, sum(member.threads for member in found))
@@ -102,6 +103,8 @@ def _share(member: Member) -> int:
         for line in Path(f"/proc/{member.pid}/smaps_rollup").read_bytes().splitlines():
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
     except OSError:
         pass
     return member.resident
@@ -113,7 +116,8 @@ def _written_to_memory(root: int) -> int:
     for name in IN_MEMORY:
         with contextlib.suppress(OSError):
             # Of the root, since nothing that a script does changes what its paths mean.
-            state = os.statvfs(f"/proc/{root}/root/{name}")
-            if state.f_fsid != os.statvfs(f"/{name}").f_fsid:
+            path = Path(f"/proc/{root}/root", name)
+            if path.stat().st_dev != Path("/", name).stat().st_dev:
+                state = os.statvfs(path)
                 held += (state.f_blocks - state.f_bfree) * state.f_frsize + (state.f_files - state.f_ffree) * INODE
     return held
