@@ -1,6 +1,7 @@
 """page-*.png: the hub's web page in a browser. Made by `python -m docs.pictures.page`."""
 
 import asyncio
+import os
 import random
 import shutil
 import tempfile
@@ -132,12 +133,12 @@ async def main() -> None:
         for number in range(1, 401)
     ]
     with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)  # where this is root, scripts are run by another user
         async with start_broker(kind=BrokerKind.MOSQUITTO) as broker, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
             await stand(broker.address, states)
             database, outbox = f"sqlite:///{name}/hub.sqlite", Path(name) / "outbox.sqlite"
             settings = Settings(broker=broker.address, requester="hub", database=database, outbox=outbox)
-            Path(name).chmod(0o755)  # where this is root, scripts are run by another user
             Scripts(folder=Path(name) / "scripts").include_in(devices[-1])
             async with serving(broker.address, devices), Hub(settings) as hub:
                 await tell(broker.address, time.time())

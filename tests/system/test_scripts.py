@@ -335,3 +335,36 @@ async def test_without_the_extra_it_says_what_to_install(spawn: Processes) -> No
 async def scripting(begin: Begin) -> Outsider:
     """Somebody at a device that allows scripts."""
     return await begin()
+
+
+async def test_runs_at_once_under_one_name_run_what_was_sent_with_each(begin: Begin) -> None:
+    outsider = await begin()
+    ids = [
+        await outsider.start(
+            "run_script", {"files": {"main.py": "import one; print(one.X)", "one.py": f"X = {number}"}}
+        )
+        for number in range(10)
+    ]
+    results = [await outsider.result(id, timeout=PATIENCE) for id in ids]
+    assert [each["value"]["stdout"] for each in results] == [f"{number}\n" for number in range(10)]
+
+
+async def test_script_looks_to_itself_as_if_it_was_run_from_its_workspace(begin: Begin) -> None:
+    outsider = await begin()
+    files = {
+        "lib/main.py": "import sys, other, later\nprint(__name__, __file__, sys.argv, sorted(globals()))\nother.fail()",
+        "lib/other.py": "def fail():\n    raise ValueError('so it is')",
+    }
+    assert (await run(outsider, "1", main="lib/later.py"))["value"]["exit_code"] == 0
+    value = (await run(outsider, files=files, main="lib/main.py", args=["-c", "x"]))["value"]
+    assert value["exit_code"] == 1
+    assert value["stdout"].startswith("__main__ ")
+    assert "lib/main.py', '-c', 'x']" in value["stdout"]
+    assert "begin" not in value["stdout"]
+    trace = value["stderr"].splitlines()
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[1].endswith('lib/main.py", line 3, in <module>')
+    assert trace[-1] == "ValueError: so it is"
+    value = (await run(outsider, "this is no python"))["value"]
+    assert value["stderr"].splitlines()[0].endswith('script.py", line 1')
+    assert value["stderr"].splitlines()[-1].startswith("SyntaxError: ")

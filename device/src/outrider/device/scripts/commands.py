@@ -11,13 +11,14 @@ from msgspec import Meta, json
 from outrider.device.executor import ENVELOPE_SIZE
 from outrider.device.job import Job
 
+from .beginning import beginning
 from .contract import FileChunk, Limits, ScriptResult, WorkspaceFile
 from .environments import Environments
 from .interpreter import Interpreter
 from .metadata import Metadata, check_python, check_requirements, metadata_of, name_of
 from .output import Output
 from .refusals import ScriptRefused
-from .sandbox import WORKSPACE, Run, Sandbox, execute
+from .sandbox import Run, Sandbox, execute
 from .settings import Settings, granted
 from .workspace import Owner, Workspaces
 
@@ -87,14 +88,14 @@ class ScriptCommands:
         output = Output(job, limit=limits.output, room=self._room)
         with self._workspaces.running(owner) as workspace:
             await asyncio.to_thread(self._workspaces.write, owner, written)
-            async with self._packages(wanted, job) as packages:
+            async with self._packages(wanted, job) as packages, self._sent(written) as sent:
                 run = Run(
-                    command=(self._interpreter.path, "-s", "-u", "-B", f"{WORKSPACE}/{script.main}", *args),
+                    command=(self._interpreter.path, *beginning(sent, script.main, args)),
                     workspace=workspace,
                     limits=limits,
                     quota=self._settings.quota,
                     files=self._settings.files,
-                    packages=(*self._interpreter.folders, *packages),
+                    packages=(*self._interpreter.folders, *packages, sent),
                     environment=environment_of(packages),
                     network=self._settings.network,
                     stdin=given,
@@ -159,6 +160,14 @@ class ScriptCommands:
                 "does, or have this one started with --script-packages"
             )
         return checked
+
+    @contextlib.asynccontextmanager
+    async def _sent(self, files: Mapping[tuple[str, ...], bytes]) -> AsyncGenerator[Path]:
+        folder = await asyncio.to_thread(self._workspaces.keep_sent, files)
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(self._workspaces.forget_sent, folder)
 
     @contextlib.asynccontextmanager
     async def _packages(self, requirements: Sequence[str], job: Job) -> AsyncGenerator[tuple[Path, ...]]:

@@ -27,6 +27,9 @@ from .refusals import NoSuchFile, ScriptRefused
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
 
+_SENT: Final = "sent-"
+"""What the folder of what was sent with one run is called first."""
+
 
 class Owner(NamedTuple):
     """Who owns scripts, their files and results: as the owner of a job."""
@@ -61,7 +64,7 @@ class Workspaces:
         """Held while files are written: two runs of one owner together keep its quota."""
         make(folder)
         folder.chmod(0o700 if user is None else 0o711)  # that user may enter its own folder below, and list none
-        for left in folder.glob(f"{_REMOVED}*"):
+        for left in (*folder.glob(f"{_REMOVED}*"), *folder.glob(f"{_SENT}*")):
             _remove(left)
 
     @contextlib.contextmanager
@@ -109,6 +112,27 @@ class Workspaces:
                         f"{'/'.join(parts)!r} cannot be written ({error.strerror}): something of yours in the "
                         "workspace is in its way; purge it, or give the file another name"
                     ) from None
+
+    def keep_sent(self, files: Mapping[tuple[str, ...], bytes]) -> Path:
+        """A folder with the files of one run alone, which other runs of its owner do not change."""
+        folder = self._folder / f"{_SENT}{secrets.token_hex(16)}"
+        folder.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(folder, self._user, self._user)
+        root = open_by_force(str(folder))
+        try:
+            for parts, content in files.items():
+                self._write(root, parts, content)
+        except BaseException:
+            _remove(folder)
+            raise
+        finally:
+            os.close(root)
+        return folder
+
+    def forget_sent(self, folder: Path) -> None:
+        """Remove it."""
+        _remove(folder)
 
     def list(self, owner: Owner) -> list[WorkspaceFile]:
         """The owner's files by name; what is no file is left out."""
