@@ -1,7 +1,6 @@
 """page-*.png: the hub's web page in a browser. Made by `python -m docs.pictures.page`."""
 
 import asyncio
-import os
 import random
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from docs.pictures.watch import like, machine, serving, stand
 from outrider.controller.broker import BrokerKind, start_broker
 from outrider.controller.hub.hub import Hub, Settings
-from outrider.device import Connection
+from outrider.device import Connection, Device
 from outrider.device.address import Address
 from outrider.device.scripts.capability import Scripts
 from outrider.schema import Encoding, Event, Topics, encode
@@ -118,6 +117,12 @@ async def show(browser: Browser, url: str) -> None:
         await shoot(page, "phone")
 
 
+def allow_scripts(device: Device, folder: Path) -> None:
+    """Let a device run scripts."""
+    folder.chmod(0o755)  # where this is root, scripts are run by another user
+    Scripts(folder=folder / "scripts").include_in(device)
+
+
 async def main() -> None:
     """Play a fleet and take the pictures."""
     devices = [
@@ -133,13 +138,12 @@ async def main() -> None:
         for number in range(1, 401)
     ]
     with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)  # where this is root, scripts are run by another user
         async with start_broker(kind=BrokerKind.MOSQUITTO) as broker, async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
             await stand(broker.address, states)
             database, outbox = f"sqlite:///{name}/hub.sqlite", Path(name) / "outbox.sqlite"
             settings = Settings(broker=broker.address, requester="hub", database=database, outbox=outbox)
-            Scripts(folder=Path(name) / "scripts").include_in(devices[-1])
+            allow_scripts(devices[-1], Path(name))
             async with serving(broker.address, devices), Hub(settings) as hub:
                 await tell(broker.address, time.time())
                 await show(browser, hub.url)
