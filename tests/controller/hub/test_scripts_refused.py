@@ -28,17 +28,29 @@ GOOD: Parts = [("file", ("a.py", b"1"))]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a hub whose pool is empty: what it would send to a device ends in 503."""
+async def hub(broker: BrokerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHub]:
+    """A hub whose pool is empty: what it would send to a device ends in 503."""
     folder: Path = tmp_path_factory.mktemp("refused")
     processes = Processes(folder)
     try:
         hub = RunningHub(broker, "refused", folder, processes)
         await hub.start()
-        async with hub.client() as client:
-            yield client
+        yield hub
     finally:
         processes.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(hub: RunningHub) -> AsyncIterator[httpx.AsyncClient]:
+    async with hub.client() as client:
+        yield client
+
+
+def most_memory(hub: RunningHub) -> int:
+    """Bytes that its process has had at most."""
+    assert hub.process is not None
+    said = Path(f"/proc/{hub.process.pid}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in said.splitlines() if line.startswith("VmHWM")))
 
 
 def problem(answer: httpx.Response, status: int, code: str, field: str | None = None) -> str:
@@ -213,15 +225,16 @@ async def test_query_that_is_not_known_is_refused(client: httpx.AsyncClient) -> 
     problem(await client.get("/status/run-1", params={"wait": 61}), 400, "invalid-request", "wait")
 
 
-async def test_large_upload_is_refused_before_it_has_come(client: httpx.AsyncClient) -> None:
-    began = time.monotonic()
+async def test_large_upload_is_refused_before_it_has_come(hub: RunningHub, client: httpx.AsyncClient) -> None:
+    began, memory = time.monotonic(), most_memory(hub)
     answer = await client.post("/run-file", data={"client": "ada"}, files={"file": ("a.py", b"#" * MANY)})
     assert "262,144 bytes" in problem(answer, 413, "too-large")
     assert time.monotonic() - began < 5
+    assert most_memory(hub) - memory < MANY // 5
 
 
-async def test_large_upload_without_a_length_is_refused_before_it_has_come(client: httpx.AsyncClient) -> None:
-    sent = 0
+async def test_large_upload_without_a_length_is_bounded(hub: RunningHub, client: httpx.AsyncClient) -> None:
+    sent, memory = 0, most_memory(hub)
 
     async def parts() -> AsyncIterator[bytes]:
         nonlocal sent
@@ -233,6 +246,7 @@ async def test_large_upload_without_a_length_is_refused_before_it_has_come(clien
 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     problem(await client.post("/run-file", content=parts(), headers=headers), 413, "too-large")
+    assert most_memory(hub) - memory < MANY // 5
 
 
 @pytest.mark.parametrize("path", ["/run-json", "/run-file"])
