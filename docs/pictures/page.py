@@ -16,13 +16,20 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from docs.pictures.watch import like, machine, serving, stand
 from outrider.controller.broker import BrokerKind, start_broker
 from outrider.controller.hub.hub import Hub, Settings
-from outrider.device import Connection
+from outrider.device import Connection, Device
 from outrider.device.address import Address
+from outrider.device.scripts.capability import Scripts
 from outrider.schema import Encoding, Event, Topics, encode
 
 FOLDER: Final = Path(__file__).parent
 ARGUMENTS: Final = ("--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 PRESSES: Final = 16
+SCRIPT: Final = """import sys
+
+for number in range(1, int(sys.argv[1]) + 1):
+    print(f"{number} squared is {number ** 2}")
+print("that was all", file=sys.stderr)
+"""
 
 
 async def tell(address: str, now: float) -> None:
@@ -93,6 +100,13 @@ async def show(browser: Browser, url: str) -> None:
         await page.goto(f"{url}/#/audit")
         await expect(page.get_by_role("row", name="calibrate").first).to_be_visible()
         await shoot(page, "audit-dark")
+    async with looking(browser, "light", 1200, 860) as page:
+        await page.goto(f"{url}/#/scripts")
+        await page.get_by_label("Script", exact=True).fill(SCRIPT)
+        await page.get_by_label("Arguments").fill("3")
+        await page.get_by_role("button", name="Run on one member").click()
+        await expect(page.locator(".runs summary")).to_contain_text("exit code 0", timeout=15_000)
+        await shoot(page, "scripts")
     async with looking(browser, "light", 1200, 760) as page:
         await page.goto(f"{url}/#/events?name=sold")
         await expect(page.get_by_role("row", name="ticket").first).to_be_visible()
@@ -103,6 +117,12 @@ async def show(browser: Browser, url: str) -> None:
         await shoot(page, "phone")
 
 
+def allow_scripts(device: Device, folder: Path) -> None:
+    """Let a device run scripts."""
+    folder.chmod(0o755)  # where this is root, scripts are run by another user
+    Scripts(folder=folder / "scripts").include_in(device)
+
+
 async def main() -> None:
     """Play a fleet and take the pictures."""
     devices = [
@@ -110,6 +130,7 @@ async def main() -> None:
         machine("lamp-2", "kitchen", room="kitchen", fw="2.1"),
         machine("lamp-10", "hall", initial="unready", room="hall", fw="2.0"),
         *(machine(f"press-{number:02}", "bench", room="lab", axes=3) for number in range(1, PRESSES + 1)),
+        machine("runner-1", "hall", room="hall"),
     ]
     chance = random.Random(3)
     states = [
@@ -122,6 +143,7 @@ async def main() -> None:
             await stand(broker.address, states)
             database, outbox = f"sqlite:///{name}/hub.sqlite", Path(name) / "outbox.sqlite"
             settings = Settings(broker=broker.address, requester="hub", database=database, outbox=outbox)
+            allow_scripts(devices[-1], Path(name))
             async with serving(broker.address, devices), Hub(settings) as hub:
                 await tell(broker.address, time.time())
                 await show(browser, hub.url)

@@ -346,6 +346,6 @@ async def test_health_readiness_and_who_one_is(client: httpx.AsyncClient) -> Non
     assert (await client.get("/ready")).json() == {"ready": True, "broker": True, "recorder": True, "store": True}
     assert (await client.get("/api/v1/me")).json() == {
         "name": "local",
-        "scopes": ["admin", "audit", "read", "send"],
+        "scopes": ["admin", "audit", "read", "scripts", "send"],
         "hub": "hub",
     }

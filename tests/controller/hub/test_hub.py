@@ -123,9 +123,9 @@ async def test_admin_cancels_what_somebody_else_began(hub: RunningHub, tmp_path:
     ("scope", "allowed"),
     [
         (Scope.READ, ["read"]),
-        (Scope.SEND, ["read", "send"]),
+        (Scope.SEND, ["read", "scripts", "send"]),
         (Scope.AUDIT, ["audit", "read"]),
-        (Scope.ADMIN, ["admin", "audit", "read", "send"]),
+        (Scope.ADMIN, ["admin", "audit", "read", "scripts", "send"]),
     ],
 )
 async def test_scopes_that_come_with_another_are_there(hub: RunningHub, scope: Scope, allowed: list[str]) -> None:

@@ -11,6 +11,7 @@ from jsonschema.validators import Draft202012Validator
 
 from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub
+from tests.controller.hub.scripting import start_locked
 from tests.processes import Processes, script
 
 # What a schema cannot say: a target's grammar, a chart's range. And OPTIONS, which Litestar answers for one method.
@@ -75,6 +76,7 @@ async def test_every_operation_and_parameter_is_described(hub: RunningHub) -> No
 @pytest.mark.timeout(600)
 async def test_hub_does_what_its_document_says(hub: RunningHub) -> None:
     await hub.start_device("lamp-1")
+    await start_locked(hub)
     run = hub.processes(
         *(script("schemathesis"), "run", f"{hub.url}/api/v1/openapi.json", "--exclude-path", "/api/v1/live"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "30", "--exclude-checks", LEFT_OUT, "--no-color"),

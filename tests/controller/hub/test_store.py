@@ -124,6 +124,18 @@ def test_pages_stay_the_same_while_records_are_added(store: Store) -> None:
     assert third.next is None
 
 
+def test_records_whose_ids_begin_so_are_left_out_of_pages(store: Store) -> None:
+    ids = ["run-1", "a1", "run-2", "RUN-3", "ru", "run", "a2"]
+    store.write([*(command(id, device="lamp-1") for id in ids), *(result(id) for id in ids)])
+    kept = ["a2", "run", "ru", "RUN-3", "a1"]
+    assert [each.id for each in store.commands(CommandQuery(but="run-")).items] == kept
+    assert [each.id for each in store.results(ResultQuery(but="run-")).items] == kept
+    assert store.commands(CommandQuery(id="run-1", but="run-")).items == []
+    page = store.results(ResultQuery(but="run-", limit=2))
+    assert [each.id for each in page.items] == kept[:2]
+    assert [each.id for each in store.results(ResultQuery(but="run-", cursor=page.next)).items] == kept[2:]
+
+
 def test_page_that_ends_with_the_last_record_has_no_next(store: Store) -> None:
     store.write([event() for _ in range(3)])
     assert store.events(EventQuery(limit=3)).next is None

@@ -1,7 +1,8 @@
 """A hub with real devices on a real broker, and a browser that looks at its page."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,19 +68,25 @@ def settings(broker: str, folder: Path, **more: object) -> Settings:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """One for all tests: they leave it as they found it."""
+    async with staged(tmp_path_factory.mktemp("hub"), DEVICES) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def staged(folder: Path, devices: Mapping[str, str]) -> AsyncGenerator[Stage]:
+    """A hub, a broker, and devices of the scenery by their ids."""
     chromium()
     if not VENDOR.exists():
         pytest.skip("the page's libraries are missing: make assets")
-    folder = tmp_path_factory.mktemp("hub")
     processes = Processes(folder)
     try:
         async with start_broker() as broker:
-            for id, name in DEVICES.items():
+            for id, name in devices.items():
                 place = f"tests.controller.hub.pages.scenery:{name}"
                 state = {"XDG_STATE_HOME": str(folder / id)}
                 words = (script("outrider-device"), "run", place, "--broker", broker.address)
                 processes(*words, env=state, cwd=REPOSITORY)
-            await until_ready(Setting(broker.address, "", processes), list(DEVICES))
+            await until_ready(Setting(broker.address, "", processes), list(devices))
             async with Hub(settings(broker.address, folder)) as hub:
                 yield Stage(hub, broker.address, folder)
     finally:

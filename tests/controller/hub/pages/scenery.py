@@ -1,12 +1,16 @@
-"""The devices that browser tests look at: two lamps, an oven, and one that means harm."""
+"""The devices that browser tests look at: two lamps, an oven, two that run scripts, and one that means harm."""
 
 import asyncio
+import sys
+import tempfile
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from outrider.device import Device, Job
+from outrider.device.scripts.contract import Limits, ScriptResult
 
 MARKUP = '<img src=x onerror="window.harmed=1"><script>window.harmed=1</script>'
 """What must stay text wherever it is shown."""
@@ -86,3 +90,56 @@ async def deceive(
 @hostile.command
 def refuse() -> None:
     raise ValueError(MARKUP)
+
+
+def runner(id: str) -> Device:
+    """A device in the pool `scripts` that runs them without locking them in."""
+    device = Device(id, groups=["runners"], pools=["scripts"], initial="ready")
+
+    @device.command
+    async def run_script(
+        job: Job,
+        source: str | None = None,
+        files: dict[str, str] | None = None,
+        args: list[str] = [],  # noqa: B006  # as devices that run scripts have it
+        stdin: str = "",
+        requirements: list[str] = [],  # noqa: B006
+        infer_requirements: bool = False,
+        main: str | None = None,
+        limits: Limits = Limits(),  # noqa: B008
+    ) -> ScriptResult:
+        """Run a script."""
+        name = main or "script.py"
+        with tempfile.TemporaryDirectory() as folder:
+            for each, text in (files or {name: source or ""}).items():
+                (Path(folder) / each).write_text(text)
+            return await _run([sys.executable, "-u", name, *args], folder, job, stdin)
+
+    return device
+
+
+async def _run(command: list[str], folder: str, job: Job, stdin: str) -> ScriptResult:
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+
+    async def read(stream: asyncio.StreamReader, name: Literal["stdout", "stderr"]) -> str:
+        written = ""
+        while chunk := await stream.read(4096):
+            written += chunk.decode()
+            job.print(chunk.decode(), end="", stream=name)
+        return written
+
+    try:
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+        out, err = await asyncio.gather(read(process.stdout, "stdout"), read(process.stderr, "stderr"))
+        return ScriptResult(await process.wait(), out, err, duration=0.5, peak_memory=9_000_000)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+runner_1, runner_2 = runner("runner-1"), runner("runner-2")

@@ -72,6 +72,7 @@ class ScopeName(StrEnum):
     """What a token allows."""
 
     READ = "read"
+    SCRIPTS = "scripts"
     SEND = "send"
     AUDIT = "audit"
     ADMIN = "admin"
@@ -285,8 +286,8 @@ def add_token(
         list[ScopeName],
         typer.Option(
             "--scope",
-            help="read: look; send: look and command; audit: see what others do, too; admin: all, and cancel what "
-            "others do. May be repeated.",
+            help="read: look; scripts: run scripts, and nothing else; send: look and command; audit: see what others "
+            "do, too; admin: all, and cancel what others do. May be repeated.",
         ),
     ],
     expires: Annotated[

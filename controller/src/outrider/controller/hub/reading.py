@@ -47,7 +47,7 @@ def find_commands(connection: Connection, query: CommandQuery) -> Page[CommandRe
     """Commands, newest first."""
     given = {"id": query.id, "behalf": query.behalf, "requester": query.requester, "command": query.command}
     where = _equal(commands, _first(**given), **given)
-    where += _between(commands.c.received, query.since, query.until)
+    where += _but(commands, query.but) + _between(commands.c.received, query.since, query.until)
     if query.device is not None:
         device = indexed(query.device)
         answered = [
@@ -70,7 +70,7 @@ def find_results(connection: Connection, query: ResultQuery) -> Page[ResultRecor
         "requester": query.requester,
     }
     where = _equal(results, _first(**given), **given)
-    where += _between(results.c.received, query.since, query.until)
+    where += _but(results, query.but) + _between(results.c.received, query.since, query.until)
     return _newest(connection, select(results), where, query.cursor, query.limit, rows.result_record)
 
 
@@ -178,6 +178,10 @@ def _equal(table: Table, best: str | None, **values: str | None) -> Conditions:
     if table is commands and best == "id":
         found.append(table.c.id != "")
     return found
+
+
+def _but(table: Table, beginning: str | None) -> Conditions:
+    return [] if beginning is None else [func.substr(table.c.id, 1, len(beginning)) != beginning]
 
 
 def _first(**values: str | None) -> str | None:

@@ -111,13 +111,17 @@ class Page(Struct, Generic[T], frozen=True):
 
 
 class CommandQuery(Struct, frozen=True, kw_only=True):
-    """Which commands, newest first. `device` also finds those to groups that it has answered."""
+    """Which commands, newest first. `device` also finds those to groups that it has answered.
+
+    :ivar but: leave out those whose id begins so.
+    """
 
     id: str | None = None
     requester: str | None = None
     behalf: str | None = None
     device: str | None = None
     command: str | None = None
+    but: str | None = None
     since: float | None = None
     until: float | None = None
     cursor: int | None = None
@@ -125,13 +129,17 @@ class CommandQuery(Struct, frozen=True, kw_only=True):
 
 
 class ResultQuery(Struct, frozen=True, kw_only=True):
-    """Which results, newest first. `behalf` finds those of commands that were sent on its behalf."""
+    """Which results, newest first. `behalf` finds those of commands that were sent on its behalf.
+
+    :ivar but: leave out those whose id begins so.
+    """
 
     id: str | None = None
     requester: str | None = None
     behalf: str | None = None
     device: str | None = None
     status: Status | None = None
+    but: str | None = None
     since: float | None = None
     until: float | None = None
     cursor: int | None = None

@@ -54,6 +54,11 @@ NOT_YET: Final = "not-yet"
 """Code of the outcome `queued` of a device that a rollout has not come to."""
 
 
+def new_id() -> str:
+    """An id for a command: by chance."""
+    return secrets.token_hex(8)
+
+
 class Order(NamedTuple):
     """What a client asks for. `wait` is how long it means to wait for the outcomes, which `expires` follows."""
 
@@ -202,7 +207,7 @@ class Submissions:
         if order.target.startswith("any:"):  # to know whether it is idempotent there
             await self._fleet.abouts(self._fleet.resolve(order.target).devices)
         loop = asyncio.get_running_loop()
-        asked = _Asked(id or secrets.token_hex(8), order, loop.create_future(), copy_context())
+        asked = _Asked(id or new_id(), order, loop.create_future(), copy_context())
         if not self._waiting:
             loop.call_soon(self._send_waiting)
         self._waiting.append(asked)

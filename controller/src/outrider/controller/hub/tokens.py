@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from outrider.schema import LocalError, check_name
 
+from .owners import is_clients, is_run
 from .store import Store
 
 PREFIX: Final = "outrider_"
@@ -27,9 +28,13 @@ MOST_REMEMBERED: Final = 10_000
 
 
 class Scope(StrEnum):
-    """What a token allows. `admin` allows everything, and whoever sends or audits also reads."""
+    """What a token allows. `admin` allows everything, who sends also runs scripts, and who sends or audits also reads.
+
+    `scripts` alone allows to run scripts and to see what became of one's own, and nothing else.
+    """
 
     READ = "read"
+    SCRIPTS = "scripts"
     SEND = "send"
     AUDIT = "audit"
     ADMIN = "admin"
@@ -40,7 +45,9 @@ def with_implied(scopes: Iterable[Scope]) -> frozenset[Scope]:
     given = frozenset(scopes)
     if Scope.ADMIN in given:
         return frozenset(Scope)
-    return given | {Scope.READ} if given else given
+    if Scope.SEND in given:
+        given |= {Scope.SCRIPTS}
+    return given | {Scope.READ} if given - {Scope.SCRIPTS} else given
 
 
 class InvalidToken(LocalError, ValueError):
@@ -59,6 +66,13 @@ class Client(NamedTuple):
     def may(self, scope: Scope) -> bool:
         """Whether it has this scope."""
         return scope in self.scopes
+
+    def may_audit(self, id: str) -> bool:
+        """Whether it may see the command with this id, although that is another's.
+
+        Without tokens everybody is the same client, so scripts that came under a name are left out.
+        """
+        return Scope.AUDIT in self.scopes and not (self.name == LOCAL.name and is_run(id))
 
 
 LOCAL: Final = Client("local", frozenset(Scope))
@@ -87,7 +101,7 @@ def make_token(
     check_name(name, "token's name")
     if not scopes:
         raise InvalidToken("a token needs a scope: " + ", ".join(Scope))
-    if name == LOCAL.name or any(each.name == name for each in store.tokens()):
+    if name == LOCAL.name or is_clients(name) or any(each.name == name for each in store.tokens()):
         raise InvalidToken(f"there is a token {name} already: choose another name, or remove it first")
     token = PREFIX + secrets.token_urlsafe(32)
     implied = with_implied(scopes)

@@ -28,6 +28,7 @@ from .observed import Observed
 from .parameters import only_known
 from .problems import on_exception, on_http_exception, on_outrider_error
 from .results import Results
+from .scripts import Scripts
 
 
 def create_app(
@@ -51,7 +52,8 @@ def create_app(
         route_handlers=[Devices, Commands, Rollouts, Results, Events, LiveStream, PluginFunctions],
         before_request=only_known,
     )
-    handlers: list[ControllerRouterHandler] = [api, me, health, ready, metrics, *pages()]
+    scripts = Router("/", route_handlers=[Scripts], before_request=only_known)
+    handlers: list[ControllerRouterHandler] = [api, scripts, me, health, ready, metrics, *pages()]
     handlers += [_routes(each, context) for each in plugins if each.routes]
     try:
         app = _app(handlers, parts, loopback=loopback, origins=origins)

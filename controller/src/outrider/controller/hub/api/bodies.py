@@ -4,6 +4,8 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from outrider.controller.hub.owners import LONGEST_CLIENT
+from outrider.device.scripts.contract import POOL, Limits
 from outrider.schema import Error
 
 T = TypeVar("T")
@@ -39,7 +41,7 @@ class Me(Struct, frozen=True):
     """Who the client is to the hub."""
 
     name: Annotated[str, field("The token's name; `local` on loopback without tokens.")]
-    scopes: Annotated[list[str], field("What it may do: read, send, audit, admin.")]
+    scopes: Annotated[list[str], field("What it may do: read, scripts, send, audit, admin.")]
     hub: Annotated[str, field("The requester that the hub is to the broker.")]
 
 
@@ -146,6 +148,50 @@ class CommandStatus(Struct, frozen=True, kw_only=True):
     outcomes: Annotated[list[OutcomeBody], field("Each device's, in order of their ids: a page of them.")]
     next: Annotated[str | None, field("The cursor of the page of outcomes that follows.")] = None
     rollout: Annotated[RolloutBody | None, field("How far the rollout is, where it is one that goes on.")] = None
+
+
+class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """A script to be run."""
+
+    code: Annotated[str | list[str], field("The script: a text, or its lines.")]
+    client: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=LONGEST_CLIENT)] | None,
+        field("Who sends it: needed where the hub has no tokens, and not looked at where it has."),
+    ] = None
+    script_name: Annotated[str, field("The name under which it is kept in the workspace; it ends in `.py`.")] = (
+        "script.py"
+    )
+    args: Annotated[list[str], field("What `sys.argv` has after the script's name.")] = []
+    stdin: Annotated[str, field("What it reads.")] = ""
+    requirements: Annotated[list[str], field("Packages that it needs, as `httpx>=0.27`.")] = []
+    infer_requirements: Annotated[bool, field("Install what it imports and the device has not.")] = True
+    limits: Annotated[Limits | None, field("What it may use; by default 256 MiB, 60 s of processor time, …")] = None
+    timeout: Annotated[Seconds | None, field("Seconds that it may take; by default what the device allows.")] = None
+    target: Annotated[TargetText, field("The pool, or the one device, that runs it.")] = f"any:{POOL}"
+
+
+class RunAccepted(Struct, frozen=True):
+    """A script that will be run."""
+
+    id: str
+
+
+class RunStatus(Struct, frozen=True, kw_only=True):
+    """What became of a script, as far as it is known."""
+
+    id: str
+    status: Literal["RUNNING", "COMPLETED", "CRASHED", "TIMED_OUT", "CANCELLED"]
+    exit_code: Annotated[int | None, field("As a shell has it; null where it did not end, or did not begin.")] = None
+    stdout: Annotated[str, field("What it wrote; what it has written so far while it runs.")] = ""
+    stderr: Annotated[str, field("The same.")] = ""
+    reason: Annotated[str | None, field("In words, where it is not COMPLETED.")] = None
+    killed_by: Annotated[str | None, field("The limit or the signal that ended it.")] = None
+    device: Annotated[str | None, field("Where it runs.")] = None
+    duration: Annotated[float | None, field("Seconds.")] = None
+    peak_memory: Annotated[int | None, field("Bytes that it had at once.")] = None
+    submitted: Annotated[float, field("Unix seconds.")]
+    started: Annotated[float | None, field("Unix seconds, by the device's clock.")] = None
+    finished: Annotated[float | None, field("Unix seconds, by the device's clock.")] = None
 
 
 class FunctionBody(Struct, frozen=True):

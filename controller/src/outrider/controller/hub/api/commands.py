@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import secrets
 from http import HTTPStatus
 from itertools import islice
 from typing import Annotated
@@ -13,9 +12,10 @@ from litestar.datastructures import State
 from litestar.params import Body, HeaderParameter, Parameter, QueryParameter
 from msgspec import json
 
+from outrider.controller.hub.owners import RUN
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, CommandRecord, Page, ProgressRecord
-from outrider.controller.hub.submissions import Order
+from outrider.controller.hub.submissions import Order, Submission, new_id
 from outrider.controller.hub.tokens import Client, Scope
 from outrider.controller.plan import Plan, Share
 from outrider.schema import Status
@@ -88,14 +88,14 @@ class Commands(Controller):
         """
         hub: Parts = state.hub
         require_strict(await request.body(), CommandBody)
-        if data.command == "jobs" and not request.user.may(Scope.AUDIT):
+        if data.command == "jobs" and not request.user.may_audit(RUN):
             words = f"devices tell of everybody's jobs: ask for yours with GET {PATH}/jobs, or with the scope audit"
             raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words, field="command")
         order = _order(data, request.user)
-        id, before = (None, None) if key is None else await _of_key(hub, request.user, key, data)
+        id, before = (None, None) if key is None else await of_key(hub, request.user, key, _digest(data), new_id())
         if before is None:
             submission = await hub.submissions.submit(order, id)
-            await _wait(submission.ended, data.wait)
+            await wait_for(submission.ended, data.wait)
             before = Found.live(hub, submission)
         body = status_of(before)
         return Response(
@@ -134,6 +134,7 @@ class Commands(Controller):
             command=command,
             since=since,
             until=until,
+            but=None if request.user.may_audit(RUN) else RUN,
             cursor=cursor,
             limit=limit,
         )
@@ -157,8 +158,8 @@ class Commands(Controller):
     ) -> CommandStatus:
         """A command's outcomes, how far it is, and how far its rollout is."""
         hub: Parts = state.hub
-        if wait and (submission := hub.submissions.find(id)) is not None and _theirs(request.user, submission.behalf):
-            await _wait(submission.ended, wait)
+        if wait and (submission := hub.submissions.find(id)) is not None and _theirs(request.user, submission):
+            await wait_for(submission.ended, wait)
         found = await find(hub, request.user, id)
         return status_of(found, status=status, cursor=cursor, limit=limit)
 
@@ -219,19 +220,19 @@ class Rollouts(Controller):
     ) -> Items[CommandStatus]:
         """Rollouts that go on, or ended lately, newest first, without their outcomes."""
         hub: Parts = state.hub
-        theirs = (each for each in hub.submissions.at_hand() if each.plan and _theirs(request.user, each.behalf))
+        theirs = (each for each in hub.submissions.at_hand() if each.plan and _theirs(request.user, each))
         return Items([overview(hub, each) for each in islice(theirs, limit)])
 
 
-async def _of_key(hub: Parts, client: Client, key: str, body: CommandBody) -> tuple[str, Found | None]:
+async def of_key(hub: Parts, client: Client, key: str, digest: str, new: str) -> tuple[str, Found | None]:
     """The id of the command under this key, and the command itself where it was sent and is not at hand any more.
 
     That one must not be submitted again: its target may mean other devices by now.
 
+    :param digest: of what is asked for.
+    :param new: the id that it gets where the key is new.
     :raises IdempotencyConflict: the key was used for something else.
     """
-    digest = hashlib.sha256(json.encode(body, order="deterministic")).hexdigest()
-    new = secrets.token_hex(8)
     known = await asyncio.to_thread(hub.store.remember, client.name, key, digest, new)
     if known is None or hub.submissions.find(known) is not None:
         return known or new, None
@@ -240,7 +241,8 @@ async def _of_key(hub: Parts, client: Client, key: str, body: CommandBody) -> tu
     return known, None
 
 
-async def _wait(ended: asyncio.Event, seconds: float) -> None:
+async def wait_for(ended: asyncio.Event, seconds: float) -> None:
+    """Return when a command has ended, or after so many seconds."""
     if seconds > 0 and not ended.is_set():
         try:
             async with asyncio.timeout(seconds):
@@ -249,8 +251,12 @@ async def _wait(ended: asyncio.Event, seconds: float) -> None:
             pass
 
 
-def _theirs(client: Client, behalf: str) -> bool:
-    return behalf == client.name or client.may(Scope.AUDIT)
+def _theirs(client: Client, submission: Submission) -> bool:
+    return submission.behalf == client.name or client.may_audit(submission.id)
+
+
+def _digest(body: CommandBody) -> str:
+    return hashlib.sha256(json.encode(body, order="deterministic")).hexdigest()
 
 
 def _order(body: CommandBody, client: Client) -> Order:

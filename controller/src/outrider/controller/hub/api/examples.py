@@ -28,6 +28,9 @@ from .bodies import (
     PlanBody,
     Readiness,
     RolloutBody,
+    RunAccepted,
+    RunBody,
+    RunStatus,
     TargetPreview,
 )
 
@@ -148,6 +151,33 @@ EVENT_RECORD: Final = EventRecord(
 SUMMARY: Final = Summary(name="initial", key="e", count=3, earliest=_AT, latest=_AT + 9, followups={"closed": 2})
 
 BUCKET: Final = Bucket(key="e", time=_AT - _AT % 60, count=3)
+
+RUN: Final = RunBody(
+    client="ada", script_name="hello.py", code="import sys\nprint('hello', sys.argv[1])", args=["world"]
+)
+
+RUN_LINES: Final = RunBody(
+    client="ada", script_name="where.py", code=["import os", "os.chdir('/')", "print(os.getcwd())"], timeout=30
+)
+
+RUN_FORM: Final = {"file": "print('hello')", "client": "ada", "args": ["world"], "timeout": 30}
+
+_RUN_ID: Final = "run-5f0c2a9e41d7b3865f0c-9c1f03b7a2d4e6f89c1f"
+
+RUN_ACCEPTED: Final = RunAccepted(_RUN_ID)
+
+RUN_STATUS: Final = RunStatus(
+    id=_RUN_ID,
+    status="COMPLETED",
+    exit_code=0,
+    stdout="hello world\n",
+    device="lamp-1",
+    duration=0.034,
+    peak_memory=9_371_648,
+    submitted=_AT,
+    started=_AT + 0.01,
+    finished=_AT + 0.05,
+)
 
 FUNCTION: Final = FunctionBody(
     name="lookup",

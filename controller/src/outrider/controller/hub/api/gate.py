@@ -4,6 +4,7 @@ It is plain ASGI around the application, so that nothing is parsed before the li
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, cast
@@ -16,7 +17,7 @@ from msgspec import json
 from outrider.schema import InvalidMessage
 from outrider.schema.codec import MAX_SIZE, Encoding, check_nesting
 
-from .openapi import PATH
+from .openapi import PATH, RUN_FILE, RUN_JSON
 from .problems import MEDIA_TYPE, Refused, busy
 
 BODY_LIMIT: Final = MAX_SIZE
@@ -24,6 +25,12 @@ BODY_LIMIT: Final = MAX_SIZE
 
 BODY_WITHIN: Final = 20.0
 """Seconds in which a body must have come."""
+
+FORGOTTEN: Final = 256 * 1024 * 1024
+"""Bytes of a body that is too large which are taken all the same, so that the client comes to read why."""
+
+FORGET_WITHIN: Final = 10.0
+"""Seconds in which they must have come."""
 
 MOST_REQUESTS: Final = 1000
 """Requests at a time, beyond which clients are told to come again."""
@@ -33,7 +40,9 @@ LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 JSON: Final = b"application/json"
 
-FORMS: Final = frozenset({b"application/x-www-form-urlencoded", b"multipart/form-data"})
+MULTIPART: Final = b"multipart/form-data"
+
+FORMS: Final = frozenset({b"application/x-www-form-urlencoded", MULTIPART})
 
 _WRITING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -60,7 +69,7 @@ class Gate:
             self._check(scope, headers)
             body = await _body(receive, headers)
         except Refused as refused:
-            await _refuse(send, refused)
+            await _refuse(receive, send, refused)
             return
         self._requests += 1
         try:
@@ -85,10 +94,11 @@ class Gate:
         if not same and origin not in self._origins:
             words = f"a page of {origin} may not use this hub: outrider hub --allow-origin says which may"
             raise Refused(HTTPStatus.FORBIDDEN, "wrong-origin", words)
+        needed = _media_type(scope["path"])
         kind = _content_type(headers)
-        ours = scope["path"].startswith(f"{PATH}/")  # plugins may take forms and files
-        if ours and (kind not in (JSON, b"") or (not kind and _has_body(headers))):
-            words = "the body must be JSON: Content-Type: application/json"
+        if needed and (kind not in (needed, b"") or (not kind and _has_body(headers))):
+            said = "JSON" if needed == JSON else "a form with files"
+            words = f"the body must be {said}: Content-Type: {needed.decode()}"
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported", words)
 
 
@@ -109,7 +119,7 @@ class _Replay:
 async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     """The whole body.
 
-    :raises Refused: it is too large, too slow, or nested too deep.
+    :raises Refused: it is too large, too slow, nested too deep, or no text where it is JSON.
     """
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > BODY_LIMIT:
@@ -131,16 +141,22 @@ async def _body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     except TimeoutError:
         words = f"the body did not come within {BODY_WITHIN:g} s"
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", words, headers={"Connection": "close"}) from None
+    kind = _content_type(headers)
     try:
-        if _content_type(headers) not in FORMS:  # a plugin may read JSON whatever it is called
+        if kind == JSON:
+            bytes(body).decode()
+        if kind not in FORMS:  # a plugin may read JSON whatever it is called
             check_nesting(bytes(body), Encoding.JSON)
     except InvalidMessage as error:
         words = str(error).replace("message", "body")
         raise Refused(HTTPStatus.BAD_REQUEST, "invalid-request", words) from None
+    except UnicodeDecodeError as error:
+        words = f"the body is not JSON: it is not UTF-8 at byte {error.start}"
+        raise Refused(HTTPStatus.BAD_REQUEST, "invalid-request", words) from None
     return bytes(body)
 
 
-async def _refuse(send: Send, refused: Refused) -> None:
+async def _refuse(receive: Receive, send: Send, refused: Refused) -> None:
     body = json.encode(refused.problem)
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **refused.headers}
     await send(
@@ -150,7 +166,22 @@ async def _refuse(send: Send, refused: Refused) -> None:
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
     )
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    if refused.problem.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        await _forget(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _forget(receive: Receive) -> None:
+    """Take the rest of a body and keep none of it: to many a client a connection that ends meanwhile has no answer."""
+    taken = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FORGET_WITHIN):
+            while taken < FORGOTTEN:
+                message = await receive()
+                if message["type"] != "http.request" or not message["more_body"]:
+                    break
+                taken += len(message["body"])
 
 
 def _too_large() -> Refused:
@@ -164,6 +195,13 @@ def _has_body(headers: Mapping[bytes, bytes]) -> bool:
 
 def _content_type(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+
+
+def _media_type(path: str) -> bytes | None:
+    """What a body must be there; plugins may take whatever they like."""
+    if path == RUN_FILE:
+        return MULTIPART
+    return JSON if path == RUN_JSON or path.startswith(f"{PATH}/") else None
 
 
 def _name(host: str) -> str:

@@ -166,7 +166,7 @@ def _line(record: Record | Gap) -> bytes:
 
 
 def _wanted(hub: Parts, client: Client, target: Target | None, types: frozenset[str]) -> Callable[[Record], bool]:
-    audits, requester = client.may(Scope.AUDIT), hub.fleet.requester
+    requester = hub.fleet.requester
 
     def matches(device: str) -> bool:
         if target is None:
@@ -177,7 +177,7 @@ def _wanted(hub: Parts, client: Client, target: Target | None, types: frozenset[
         return device in target.devices(Devices({device: state}, frozenset({device})))
 
     def theirs(record: CommandRecord | ProgressRecord | ResultRecord) -> bool:
-        if audits:
+        if client.may_audit(record.id):
             return True
         if record.requester != requester:
             return False

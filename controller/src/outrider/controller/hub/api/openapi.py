@@ -16,14 +16,19 @@ from .problems import EXAMPLES, MEDIA_TYPE, Problem
 
 PATH: Final = "/api/v1"
 
+RUN_JSON: Final = "/run-json"
+
+RUN_FILE: Final = "/run-file"
+
 ANY: Final = "Any JSON."
 
-CLOSED: Final = frozenset({"CommandBody", "PlanBody"})
+CLOSED: Final = frozenset({"CommandBody", "PlanBody", "RunBody", "Limits"})
 """Bodies that refuse unknown fields, so that a misspelt one is not left out silently."""
 
 TAGS: Final = {
     "devices": "Who is there, how, and what they can do.",
     "commands": "Send, wait, look at, cancel; rollouts.",
+    "scripts": "Run Python on devices that allow it, and see what became of it.",
     "history": "What the hub has recorded: the audit log, results, events and their sums.",
     "functions": "Functions of the hub's plugins, which devices call as well.",
     "live": "Changes as they happen.",

@@ -13,7 +13,7 @@ from outrider.controller.durable import Durable
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, ResultQuery, ResultRecord
 from outrider.controller.hub.submissions import FOLLOWED_AFTER, Standing, Submission, standings_of
-from outrider.controller.hub.tokens import Client, Scope
+from outrider.controller.hub.tokens import Client
 from outrider.schema import Error, Result, Status
 from outrider.schema.codec import COMMAND
 
@@ -73,7 +73,7 @@ async def find(hub: Parts, client: Client, id: str) -> Found:
     submission = hub.submissions.find(id)
     durable = None if submission is not None else hub.submissions.written(id)
     owner = submission.behalf if submission else durable.behalf if durable else None
-    if owner is not None and owner != client.name and not client.may(Scope.AUDIT):
+    if owner is not None and owner != client.name and not client.may_audit(id):
         raise _unknown(id)
     if submission is not None and not submission.ended.is_set():
         return Found.live(hub, submission)
@@ -195,7 +195,7 @@ async def _recorded(hub: Parts, client: Client, id: str) -> Found:
 
     :raises Refused: it does not know it either, or the client may not see it.
     """
-    requester, behalf = (None, None) if client.may(Scope.AUDIT) else (hub.fleet.requester, client.name)
+    requester, behalf = (None, None) if client.may_audit(id) else (hub.fleet.requester, client.name)
     query = CommandQuery(id=id, requester=requester, behalf=behalf, limit=1000)
     page = await asyncio.to_thread(hub.store.commands, query)
     if not page.items:

@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from litestar.params import Parameter
 from msgspec.structs import replace
 
+from outrider.controller.hub.owners import RUN
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import Page, ResultQuery, ResultRecord
 from outrider.controller.hub.tokens import Scope
@@ -56,6 +57,7 @@ class Results(Controller):
             behalf=behalf,
             device=device,
             status=status,
+            but=None if request.user.may_audit(RUN) else RUN,
             since=since,
             until=until,
             cursor=cursor,
@@ -71,9 +73,12 @@ class Results(Controller):
         """
         hub: Parts = state.hub
         found = await jobs(hub.fleet, target)
-        if request.user.may(Scope.AUDIT):
-            return found
-        theirs = (hub.fleet.requester, request.user.name)
+        own = (hub.fleet.requester, request.user.name)
         return replace(
-            found, running=tuple(each for each in found.running if (each.job.requester, each.job.behalf) == theirs)
+            found,
+            running=tuple(
+                each
+                for each in found.running
+                if (each.job.requester, each.job.behalf) == own or request.user.may_audit(each.job.id)
+            ),
         )

@@ -120,6 +120,28 @@ export const get = (path, query, signal) => json("GET", path, { query, signal })
 export const remove = (path) => json("DELETE", path);
 export const post = (path, body, headers) => json("POST", path, { body, headers });
 
+/** Posts what is to be done once: the same again after a broken connection carries the same idempotency key. */
+export class Once {
+  #asked = null;
+  #key = null;
+
+  async post(path, body) {
+    const asked = JSON.stringify([path, body]);
+    if (this.#asked !== asked) {
+      this.#asked = asked;
+      this.#key = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+    }
+    try {
+      const sent = await post(path, body, { "Idempotency-Key": this.#key });
+      this.#asked = null;
+      return sent;
+    } catch (error) {
+      if (error instanceof Problem && error.status) this.#asked = null;
+      throw error;
+    }
+  }
+}
+
 /** Everything that a route has, page after page; `more` is given the items of each as it comes. */
 export async function all(path, query, more, signal, limit = 1000) {
   let cursor;

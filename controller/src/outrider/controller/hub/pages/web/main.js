@@ -11,10 +11,11 @@ import { time } from "./format.js";
 import { live } from "./live.js";
 import { Rollouts } from "./rollouts.js";
 import { route, to } from "./route.js";
+import { Scripts } from "./scripts.js";
 import { Send } from "./send.js";
 import { useStore } from "./store.js";
 
-const VIEWS = { devices: "Devices", send: "Send", rollouts: "Rollouts", events: "Events", audit: "Audit" };
+const VIEWS = { devices: "Devices", send: "Send", scripts: "Scripts", rollouts: "Rollouts", events: "Events", audit: "Audit" };
 
 function Page() {
   useStore(session);
@@ -48,6 +49,7 @@ function View({ parts: [view = "devices", id] }) {
   switch (view) {
     case "devices": return id ? html`<${Device} id=${id} />` : html`<${Devices} />`;
     case "send": return html`<${Send} />`;
+    case "scripts": return html`<${Scripts} />`;
     case "rollouts": return html`<${Rollouts} />`;
     case "events": return html`<${Events} />`;
     case "audit": return html`<${Audit} />`;

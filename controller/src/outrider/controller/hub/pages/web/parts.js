@@ -7,7 +7,7 @@ const KINDS = {
   ready: "good", done: "good",
   unready: "calm", queued: "calm", cancelled: "calm", waiting: "calm", offline: "calm", terminated: "calm",
   running: "busy", pausing: "busy", sent: "busy",
-  lost: "bad", failed: "bad", rejected: "bad", aborted: "bad",
+  lost: "bad", crashed: "bad", failed: "bad", rejected: "bad", aborted: "bad",
   timed_out: "warn", expired: "warn", interrupted: "warn",
 };
 

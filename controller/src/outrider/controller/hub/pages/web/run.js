@@ -1,7 +1,7 @@
 // Fills in a command's arguments and sends it.
 
 import { html, useEffect, useRef, useState } from "./html.js";
-import { post, Problem, session } from "./api.js";
+import { Once, session } from "./api.js";
 import { Arguments } from "./form.js";
 import { Failure } from "./parts.js";
 import { faults as faultsOf, initial, plain } from "./schema.js";
@@ -18,7 +18,7 @@ export function Run({ target, command, about, more = () => ({}), onSent, label, 
   const [refused, setRefused] = useState(null);
   const [sending, setSending] = useState(false);
   const form = useRef(null);
-  const key = useRef(null);
+  const once = useRef(new Once());
   const found = faultsOf(args, about.arguments ?? {});
   if (refused?.field && tried) found.set(`/${refused.field.replace(/^args[./]?/, "")}`, refused.message);
   const shown = tried ? found : new Map([...found].filter(([, words]) => words !== "is missing"));
@@ -44,14 +44,10 @@ export function Run({ target, command, about, more = () => ({}), onSent, label, 
     setSending(true);
     try {
       const body = { target, command, args: plain(args), ...more() };
-      const asked = JSON.stringify(body);
-      if (key.current?.asked !== asked) key.current = { asked, id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
-      const sent = await post("commands", body, { "Idempotency-Key": key.current.id });
-      key.current = null;
+      const sent = await once.current.post("commands", body);
       setTried(false);
       onSent(sent);
     } catch (error) {
-      if (error instanceof Problem && error.status) key.current = null;
       setRefused(error);
     } finally {
       setSending(false);

@@ -92,7 +92,8 @@ function seconds(text, label) {
   return number;
 }
 
-function Preview({ meant }) {
+/** Whom a target means, beside a form. */
+export function Preview({ meant }) {
   const { found } = meant;
   const words = !found ? (meant.problem ? "This target cannot be read, or means nobody." : "Name a target to see whom it means.")
     : found.pool ? `One ready member of the pool ${found.pool} gets it.`
