@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections import Counter
@@ -19,10 +20,11 @@ from msgspec import json
 
 from . import quota
 from .contract import MIB, FileChunk, WorkspaceFile
-from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
+from .folders import Found, TooDeep, entered, open_by_force, walk
 from .names import check_upload, parts_of
 from .places import make
 from .refusals import NoSuchFile, ScriptRefused
+from .removal import empty
 
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
@@ -228,6 +230,12 @@ class Workspaces:
                 os.close(file)
 
     def _check_room(self, owner: Owner, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < self.quota:  # who asks for many others (`behalf`) has as many workspaces
+            raise ScriptRefused(
+                f"the disk of this device has {free / MIB:,.0f} MiB left, less than a workspace may hold "
+                f"({self.quota / MIB:g} MiB): send the script to another device, or have this one's owner free some"
+            )
         held = quota.holds(self._folder / owner.folder)
         if held.files >= quota.BEYOND.files:
             raise ScriptRefused("your workspace has folders that are closed or too deep within each other: purge it")
@@ -255,11 +263,8 @@ class Workspaces:
 
 
 def _remove(folder: Path) -> int:
-    descriptor = open_by_force(str(folder))
-    try:
-        removed = remove_all(descriptor)
-    finally:
-        os.close(descriptor)
+    os.close(open_by_force(str(folder)))
+    removed = empty(folder)
     folder.rmdir()
     return removed
 
