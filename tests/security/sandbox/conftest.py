@@ -1,13 +1,12 @@
 """Every attack is tried on each sandbox, of a device that is root and of one that is an ordinary user's."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from outrider.device.scripts.folders import open_by_force, remove_all
+from outrider.device.scripts.removal import remove
 from tests.security.sandbox.host import Outcome
 from tests.security.sandbox.hosts import Host, missing, start_host
 
@@ -20,10 +19,7 @@ def place() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="outrider-attacks-"))
     made.chmod(0o711)
     yield made
-    descriptor = open_by_force(str(made))
-    remove_all(descriptor)
-    os.close(descriptor)
-    made.rmdir()
+    remove(made)
 
 
 @pytest.fixture(scope="session", params=SANDBOXES, ids=lambda pair: "-".join(pair))

@@ -12,6 +12,7 @@ import pytest
 from outrider.device.scripts import bubblewrap, landlock, limits
 from outrider.device.scripts.contract import MIB, Limits
 from outrider.device.scripts.limits import Held, Used
+from outrider.device.scripts.removal import empty, remove
 from outrider.device.scripts.sandbox import (
     WORKSPACE,
     Run,
@@ -154,11 +155,18 @@ async def test_cancelled_at_any_moment_leaves_nothing(sandbox: Sandbox, folder: 
         assert marked("cancelled-early") == []
 
 
-async def test_no_descriptor_is_left_open(sandbox: Sandbox, folder: Path) -> None:
+async def test_no_descriptor_is_left_open(sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         await execute(sandbox, script(folder, "pass"), ignored)
+    monkeypatch.setattr(os, "posix_spawn", _refuse)
+    with pytest.raises(OSError, match="no more processes"):
+        await execute(sandbox, script(folder, "pass"), ignored)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def _refuse(*_: object, **__: object) -> int:
+    raise BlockingIOError("no more processes")
 
 
 @pytest.mark.parametrize(
@@ -189,3 +197,40 @@ def test_command_line_holds_user_and_limits_and_options_the_rest(folder: Path) -
     options = bubblewrap.options(script(folder, "pass"))
     assert ["--bind", str(folder), WORKSPACE] == options[options.index("--bind") :][:3]
     assert "--share-net" not in options
+
+
+@pytest.mark.parametrize(
+    ("code", "stopped", "expected"),
+    [
+        (0, None, None),
+        (0, "memory", None),
+        (137, "memory", "memory"),
+        (137, None, "SIGKILL"),
+        (152, None, "cpu"),
+        (255, None, None),
+    ],
+)
+def test_cause_of_the_end_is_named(code: int, stopped: limits.Broken | None, expected: str | None) -> None:
+    assert limits.cause(code, stopped) == expected
+
+
+def test_what_a_script_left_is_removed_however_deep(place: Path) -> None:
+    top = place / "deep"
+    top.mkdir()
+    outside = place / "outside.txt"
+    outside.write_text("stays")
+    folder = os.open(top, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(os.open("file", os.O_CREAT, dir_fd=inner))
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    (top / "link").symlink_to(outside)
+    (top / "closed").mkdir(0o000)
+    assert empty(top) == 1501
+    assert list(top.iterdir()) == []
+    assert outside.read_text() == "stays"
+    remove(top)
+    assert not top.exists()

@@ -47,20 +47,22 @@ class Child:
         program = shutil.which(launch.arguments[0], path=PATH)
         if program is None:
             raise SandboxFailed(f"{launch.arguments[0]} is not installed")
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, contextlib.ExitStack() as kept:
             ours, theirs = socket.socketpair()
+            kept.enter_context(ours)
+            stack.enter_context(theirs)
             pipes: dict[str, int] = {}
             inherited: dict[int, int] = {GATE: theirs.fileno()}
             for number, name in enumerate(("stdin", "stdout", "stderr")):
                 reading, writing = os.pipe()
                 inherited[number], pipes[name] = (reading, writing) if name == "stdin" else (writing, reading)
                 stack.callback(os.close, inherited[number])
+                kept.callback(os.close, pipes[name])
                 os.set_blocking(pipes[name], False)
                 if launch.user is not None:  # else it could not open /dev/stdout
                     os.fchown(inherited[number], launch.user, -1)
             inherited |= enumerate(launch.descriptors, GATE + 1)
             ours.setblocking(False)
-            stack.enter_context(theirs)
             moved: list[tuple[int, int, int]] = []
             for number, descriptor in inherited.items():
                 above = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, LOWEST)
@@ -78,6 +80,7 @@ class Child:
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD],
             )
+            kept.pop_all()
         return cls(pid, ours, pipes)
 
     async def stands(self) -> None:

@@ -118,7 +118,7 @@ class _Execution:
                     task.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return Ended(code, duration, self._watch.peak, self._broken or limits.cause(code))
+        return Ended(code, duration, self._watch.peak, limits.cause(code, self._broken))
 
     def _stop(self, broken: limits.Broken | None) -> bool:
         if broken is not None and self._broken is None:

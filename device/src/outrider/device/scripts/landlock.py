@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 from . import guard, limits, seccomp
 from .child import readable_once
-from .folders import remove_all
+from .removal import remove
 from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree, starts
 from .system import FOLDERS, settings, variables
 
@@ -140,15 +140,12 @@ class Landlock:
 @contextmanager
 def _temporary(user: int | None) -> Generator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="outrider-script-"))
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if user is not None:
             os.chown(folder, user, user)
         yield folder
-        remove_all(descriptor)
     finally:
-        os.close(descriptor)
-        folder.rmdir()
+        remove(folder)
 
 
 def _outside(path: str, workspace: str) -> str:

@@ -77,10 +77,15 @@ def overfull(held: Held, quota: int, files: int) -> Broken | None:
     return "workspace" if held.size > quota or held.files > files else None
 
 
-def cause(exit_code: int) -> str | None:
-    """What ended a script that the device has not killed: the limit behind a signal, or else the signal."""
+def cause(exit_code: int, stopped: Broken | None = None) -> str | None:
+    """What ended a script: the limit for which it was stopped, that behind a signal, or else the signal.
+
+    One that ended by itself just before it was stopped has an exit code of its own.
+    """
     if exit_code <= 128:
         return None
+    if stopped is not None and exit_code == 128 + signal.SIGKILL:
+        return stopped
     try:
         name = signal.Signals(exit_code - 128).name
     except ValueError:
