@@ -70,6 +70,7 @@ bench: environment ## Measure against bare paho, side by side
 	$(BIN)/python -m benchmarks.pong
 	$(BIN)/python -m benchmarks.words
 	$(BIN)/python -m benchmarks.vowels
+	$(BIN)/python -m benchmarks.scripts
 
 # The soak, whose figures are in docs/reliability.md: about 25 minutes on two cores.
 COMMANDS ?= 100000

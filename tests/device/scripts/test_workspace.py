@@ -138,6 +138,12 @@ def test_over_the_quota_nothing_is_written(workspaces: Workspaces, folder: Path)
     assert names(workspaces) == ["data", "script.py"]
 
 
+def test_disk_that_is_nearly_full_takes_no_scripts(tmp_path: Path) -> None:
+    workspaces = Workspaces(tmp_path / "w", user=None, quota=1 << 60, files=50, patterns=("*.py",))
+    with pytest.raises(ScriptRefused, match="left, less than a workspace may hold"):
+        send(workspaces, {"x.py": ""})
+
+
 def test_replacing_a_file_needs_no_room_for_both(workspaces: Workspaces) -> None:
     send(workspaces, {"large.py": "#" * 80_000})
     send(workspaces, {"large.py": "!" * 80_000})

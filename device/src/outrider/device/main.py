@@ -22,6 +22,7 @@ from .scripts.options import add_options, scripts_of, stated
 EXAMPLE = """examples:
   outrider-device run lamp:lamp --broker mqtt://localhost      the object `lamp` of lamp.py
   outrider-device run --id lamp-1 --ready --group kitchen      a device with ping and calculate, for trying things out
+  outrider-device run --id lamp-1 --ready --allow-scripts      one that runs scripts, locked in and with limits
 """
 
 

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from . import limits, seccomp
 from .child import PATH, readable_once
-from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree
+from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree, starts
 from .system import FOLDERS, settings, variables
 from .tree import children, state
 
@@ -75,6 +75,7 @@ class Bubblewrap:
 
     def __init__(self, user: int | None) -> None:
         self._user = user
+        self.starts = starts()
 
     @classmethod
     def found(cls, user: int | None) -> Self:

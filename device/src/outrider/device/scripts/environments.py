@@ -28,6 +28,7 @@ AT_ONCE: Final = 4
 """Sets that are installed at the same time."""
 
 _SIZE: Final = "size"
+_LOCK: Final = ".lock"
 _UNFINISHED: Final = ".new-"
 _REMOVED: Final = ".removed-"
 
@@ -78,6 +79,9 @@ class Environments:
                     shutil.rmtree(left, ignore_errors=True)
         for left in self._folder.glob(f"{_REMOVED}*"):
             shutil.rmtree(left, ignore_errors=True)
+        for left in self._folder.glob(f"*{_LOCK}"):
+            with self._locked(left.name.removesuffix(_LOCK), fcntl.LOCK_EX):
+                pass  # where there is no set it is removed
 
     async def _make(self, key: str, requirements: Sequence[str], tell: Callable[[str], None]) -> None:
         """Install a set, unless somebody has done so meanwhile."""
@@ -128,16 +132,28 @@ class Environments:
     @contextlib.contextmanager
     def _locked(self, key: str, how: int) -> Generator[bool]:
         """Whether the lock of a set could be taken without waiting; it is held as long as the context."""
-        file = os.open(self._folder / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._folder / f"{key}{_LOCK}"
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(file, how | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(file, path, how):
                 yield False
-            else:
+                return
+            try:
                 yield True
+            finally:
+                if how == fcntl.LOCK_EX and not (self._folder / key).exists():
+                    path.unlink()  # else whoever asks for packages that are nowhere would fill the disk with locks
         finally:
             os.close(file)
+
+
+def _lock(file: int, path: Path, how: int) -> bool:
+    """Lock an open file, if nobody has it; one that was removed meanwhile is no lock any more."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+        return path.stat().st_ino == os.fstat(file).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _is_set(folder: Path) -> bool:

@@ -30,12 +30,15 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
 
     :raises SandboxFailed: the sandbox could not be built; the script has not been started.
     """
-    with sandbox.launch(run) as launch, Child.start(launch) as child:
-        try:
-            tree = await _stand(sandbox, child)
-        except BaseException:
-            await _surely(child.abandon())
-            raise
+    with contextlib.ExitStack() as stack:
+        async with sandbox.starts:
+            launch = stack.enter_context(sandbox.launch(run))
+            child = stack.enter_context(Child.start(launch))
+            try:
+                tree = await _stand(sandbox, child)
+            except BaseException:
+                await _surely(child.abandon())
+                raise
         descriptor = os.pidfd_open(tree.root)
         try:
             return await _Execution(run, launch, child, tree, descriptor).complete(output)

@@ -1,18 +1,17 @@
-"""Folders that a stranger's script has written: entered without following its links, looked through, and removed.
+"""Folders that a stranger's script has written: entered and looked through without following its links.
 
 Each step opens one name below an open folder (`openat`), so that nothing the script does meanwhile leads elsewhere.
 """
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 DEEPEST: Final = 48
-"""Folders within each other that are looked through; a tree that is deeper only its removal follows."""
+"""Folders within each other that are looked through."""
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -81,47 +80,6 @@ def _walk(folder: int, above: tuple[str, ...]) -> Iterator[Found]:
                 yield from _walk(below, (*above, name))
             finally:
                 os.close(below)
-
-
-def remove_all(folder: int) -> int:
-    """Empty an open folder, and return how many entries were no folders.
-
-    A tree of any depth takes one open folder more: what is below a folder is moved up before that one is removed.
-
-    :raises OSError: something cannot be removed.
-    """
-    removed = 0
-    while True:
-        with os.scandir(folder) as entries:
-            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        if not names:
-            return removed
-        for name, is_folder in names:
-            if not is_folder:
-                os.unlink(name, dir_fd=folder)
-                removed += 1
-                continue
-            below = open_by_force(name, folder)
-            try:
-                removed += _moved_up(below, folder)
-            finally:
-                os.close(below)
-            os.rmdir(name, dir_fd=folder)
-
-
-def _moved_up(folder: int, above: int) -> int:
-    """Empty a folder: files are removed, folders moved to the one above under new names."""
-    removed = 0
-    with os.scandir(folder) as entries:
-        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_folder in names:
-        if is_folder:
-            os.close(open_by_force(name, folder))  # to be moved it must be writable itself
-            os.rename(name, secrets.token_hex(16), src_dir_fd=folder, dst_dir_fd=above)
-        else:
-            os.unlink(name, dir_fd=folder)
-            removed += 1
-    return removed
 
 
 def open_by_force(name: str, folder: int | None = None) -> int:

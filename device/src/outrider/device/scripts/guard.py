@@ -35,6 +35,7 @@ SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS: Final = 3
 class Orders(TypedDict):
     """What a guard is told.
 
+    :ivar library: where the package landlock is. Python's own search for such places would take half of the start.
     :ivar user: whom to become before anything else.
     :ivar readable: what the script may read and execute, if it is there.
     :ivar devices: what it may write though it is no file.
@@ -44,6 +45,7 @@ class Orders(TypedDict):
 
     command: Sequence[str]
     environment: dict[str, str]
+    library: str
     user: int | None
     folder: str
     readable: Sequence[str]
@@ -62,6 +64,7 @@ def main() -> int:
     """Follow the orders; what comes back is the script's exit code, as a shell has it."""
     orders: Orders = json.loads(read(ORDERS))
     program = read(FILTER)
+    sys.path.append(orders["library"])
     lock_in = prepare(orders, program)  # before it changes the user, who may not be able to read this interpreter
     user = orders["user"]
     if user is not None:

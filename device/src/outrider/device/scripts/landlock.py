@@ -20,7 +20,7 @@ import msgspec
 from . import guard, limits, seccomp
 from .child import readable_once
 from .removal import remove
-from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree
+from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree, starts
 from .system import FOLDERS, settings, variables
 
 READABLE: Final = ("/dev/urandom", "/dev/random")
@@ -40,10 +40,12 @@ class Landlock:
     name = "landlock"
     advice = "It needs Landlock in the kernel (Linux 5.13, and `landlock` among the names in /sys/kernel/security/lsm)"
 
-    def __init__(self, user: int | None, version: int) -> None:
-        """Scripts get the rights of that user, on a kernel with that version of Landlock."""
+    def __init__(self, user: int | None, version: int, library: str) -> None:
+        """Scripts get the rights of that user, on a kernel with that version of Landlock; its package is there."""
         self._user = user
         self._version = version
+        self._library = library
+        self.starts = starts()
 
     @classmethod
     def found(cls, user: int | None) -> Self:
@@ -57,7 +59,7 @@ class Landlock:
         except ImportError:
             raise SandboxMissing("the package landlock is missing: pip install 'outrider-device[scripts]'") from None
         try:
-            return cls(user, landlock.landlock_abi_version())
+            return cls(user, landlock.landlock_abi_version(), landlock.__file__)
         except landlock.LandlockError as error:
             raise SandboxMissing(f"the kernel has no Landlock ({error}). {cls.advice}") from error
 
@@ -76,7 +78,7 @@ class Landlock:
                 truncation=self._version >= TRUNCATION,
             )
             yield Launch(
-                [sys.executable, "-I", str(Path(guard.__file__))],
+                [sys.executable, "-I", "-S", str(Path(guard.__file__))],
                 [
                     stack.enter_context(readable_once(msgspec.json.encode(self._orders(run, temporary)))),
                     stack.enter_context(readable_once(filtering)),
@@ -104,6 +106,7 @@ class Landlock:
             "readable": [str(path) for path in (*system, *run.packages)],
             "devices": WRITABLE,
             "writable": [workspace, str(temporary)],
+            "library": str(Path(self._library).parent.parent),
             "limits": limits.rlimits(run.limits, processes=_threads(self._user) + run.limits.processes + SPARE),
         }
 

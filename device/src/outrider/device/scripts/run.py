@@ -1,5 +1,7 @@
 """What is to be run, how it ended, and what every way of locking it in has in common."""
 
+import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -84,12 +86,19 @@ class Tree(NamedTuple):
     ending: Signals
 
 
+def starts() -> asyncio.Semaphore:
+    """One for a new sandbox: building more at once than there are processors takes longer, and the event loop waits."""
+    return asyncio.Semaphore(os.cpu_count() or 1)
+
+
 class Sandbox(Protocol):
     """One way of locking a script in."""
 
     name: str
     advice: str
     """What to do where it is installed and does not work."""
+    starts: asyncio.Semaphore
+    """For as many as are built at once; it belongs to the event loop of the device."""
 
     def launch(self, run: Run) -> AbstractContextManager[Launch]:
         """Prepare a start; the context is left when all has ended."""

@@ -12,14 +12,14 @@ FOLDERS: Final = tuple(Path("/", name) for name in ("bin", "sbin", "lib", "lib32
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 _ETC: Final = (
-    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "mime.types", "os-release"),
+    *("ld.so.cache", "alternatives", "localtime"),
     *("ssl/certs", "ssl/openssl.cnf", "pki/tls/certs", "pki/tls/cert.pem", "pki/ca-trust"),
 )
 _NETWORK: Final = ("resolv.conf", "hosts", "nsswitch.conf", "services", "protocols", "gai.conf", "host.conf")
 
 
 def settings(*, network: bool) -> Iterator[Path]:
-    """What programs need of /etc, whether it is there or not; nothing in it is secret on any machine."""
+    """What programs need of /etc, whether it is there or not; nothing in it is secret. Each costs 0.1 ms a start."""
     for name in (*_ETC, *(_NETWORK if network else ())):
         yield Path("/etc", name)
 

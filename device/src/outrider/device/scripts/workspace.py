@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import stat
 import threading
 from collections import Counter
@@ -19,10 +20,11 @@ from msgspec import json
 
 from . import quota
 from .contract import MIB, FileChunk, WorkspaceFile
-from .folders import Found, TooDeep, entered, open_by_force, remove_all, walk
+from .folders import Found, TooDeep, entered, open_by_force, walk
 from .names import check_upload, parts_of
 from .places import make
 from .refusals import NoSuchFile, ScriptRefused
+from .removal import empty
 
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
@@ -61,6 +63,8 @@ class Workspaces:
         self._patterns = patterns
         self._running: Counter[Owner] = Counter()
         self._lock = threading.Lock()
+        """Held while it is looked at, or changed, who runs scripts; never for long."""
+        self._writing = threading.Lock()
         """Held while files are written: two runs of one owner together keep its quota."""
         make(folder)
         folder.chmod(0o700 if user is None else 0o711)  # that user may enter its own folder below, and list none
@@ -102,7 +106,7 @@ class Workspaces:
 
         :raises ScriptRefused: they do not fit the quota, or something of the owner's is in the way.
         """
-        with self._lock, self._opened(owner) as folder:
+        with self._writing, self._opened(owner) as folder:
             self._check_room(owner, folder, files)
             for parts, content in files.items():
                 try:
@@ -226,6 +230,12 @@ class Workspaces:
                 os.close(file)
 
     def _check_room(self, owner: Owner, folder: int, files: Mapping[tuple[str, ...], bytes]) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < self.quota:  # who asks for many others (`behalf`) has as many workspaces
+            raise ScriptRefused(
+                f"the disk of this device has {free / MIB:,.0f} MiB left, less than a workspace may hold "
+                f"({self.quota / MIB:g} MiB): send the script to another device, or have this one's owner free some"
+            )
         held = quota.holds(self._folder / owner.folder)
         if held.files >= quota.BEYOND.files:
             raise ScriptRefused("your workspace has folders that are closed or too deep within each other: purge it")
@@ -253,11 +263,8 @@ class Workspaces:
 
 
 def _remove(folder: Path) -> int:
-    descriptor = open_by_force(str(folder))
-    try:
-        removed = remove_all(descriptor)
-    finally:
-        os.close(descriptor)
+    os.close(open_by_force(str(folder)))
+    removed = empty(folder)
     folder.rmdir()
     return removed
 
