@@ -129,9 +129,9 @@ async def test_other_requester_finds_nothing_of_it(begin: Begin, meet: Meet) -> 
         ({"source": "", "args": ["x" * 140_000]}, "stdin"),
         ({"source": "", "limits": {"memory": 10**12}}, "limits.memory"),
         ({"source": "", "limits": {"output": 10**9}}, "limits.output"),
-        ({"source": "", "requirements": ["httpx"]}, "--script-packages"),
+        ({"source": "", "requirements": ["httpx"]}, "--script-no-packages"),
         ({"source": "# /// script\n# requires-python = '>=4'\n# ///\n"}, "requires Python >=4"),
-        ({"source": "# /// script\n# dependencies = ['httpx']\n# ///\n"}, "--script-packages"),
+        ({"source": "# /// script\n# dependencies = ['httpx']\n# ///\n"}, "--script-no-packages"),
         ({"source": "# /// script\n# x\n# ///\n"}, "not well formed"),
     ],
 )
@@ -334,7 +334,7 @@ async def test_without_the_extra_it_says_what_to_install(spawn: Processes) -> No
 @pytest_asyncio.fixture
 async def scripting(begin: Begin) -> Outsider:
     """Somebody at a device that allows scripts."""
-    return await begin()
+    return await begin("--script-no-packages")
 
 
 async def test_runs_at_once_under_one_name_run_what_was_sent_with_each(begin: Begin) -> None:

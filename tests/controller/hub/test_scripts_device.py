@@ -89,7 +89,7 @@ async def test_scripts_of_one_client_under_one_name_each_run_themselves(client: 
 
 @pytest.mark.slow
 async def test_script_that_imports_what_it_did_not_declare_runs(hub: RunningHub) -> None:
-    await start_locked(hub, "--script-packages")
+    await start_locked(hub)
     code = [
         "import cowsay, os",
         "print('one')",

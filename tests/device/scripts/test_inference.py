@@ -36,6 +36,11 @@ def test_import_becomes_the_package_that_has_it(text: str, package: str) -> None
     assert needs(text) == [package]
 
 
+def test_what_is_in_the_workspace_is_no_package() -> None:
+    text = "import earlier, lib.deep, six"
+    assert packages_of({"main.py": text}, ["earlier.py", "lib/deep.py", "notes.txt"]) == ["six"]
+
+
 def test_imports_of_all_files_count() -> None:
     assert needs("import tools, six", tools="import yaml") == ["pyyaml", "six"]
 

@@ -83,8 +83,8 @@ class ScriptCommands:
         given = encoded_input(args, stdin)
         metadata = metadata_of(script.files[script.main])
         check_python(metadata.requires_python, self._interpreter.version)
-        wanted = await self._requirements(script, metadata, requirements, infer_requirements)
         owner = Owner(job.requester, job.behalf)
+        wanted = await self._requirements(owner, script, metadata, requirements, infer_requirements)
         output = Output(job, limit=limits.output, room=self._room)
         with self._workspaces.running(owner) as workspace:
             await asyncio.to_thread(self._workspaces.write, owner, written)
@@ -143,7 +143,7 @@ class ScriptCommands:
         return self._workspaces.purge(Owner(job.requester, job.behalf))
 
     async def _requirements(
-        self, script: Script, metadata: Metadata, requirements: Sequence[str], infer: bool
+        self, owner: Owner, script: Script, metadata: Metadata, requirements: Sequence[str], infer: bool
     ) -> tuple[str, ...]:
         """All that the script needs, checked."""
         asked = [*metadata.dependencies, *requirements]
@@ -151,13 +151,14 @@ class ScriptCommands:
             from .inference import packages_of
 
             named = {name_of(each) for each in check_requirements(asked)}
-            inferred = await asyncio.to_thread(packages_of, script.files)
+            there = [file.name for file in await asyncio.to_thread(self._workspaces.list, owner)]
+            inferred = await asyncio.to_thread(packages_of, script.files, there)
             asked += [each for each in inferred if name_of(each) not in named]
         checked = check_requirements(asked)
         if checked and self._environments is None:
             raise ScriptRefused(
                 f"this device installs no packages, and the script needs {', '.join(checked)}: send it to one that "
-                "does, or have this one started with --script-packages"
+                "does, or have this one started without --script-no-packages"
             )
         return checked
 

@@ -3,7 +3,7 @@
 import ast
 import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from functools import cache
 from importlib import import_module
@@ -21,14 +21,15 @@ class _Mapper(Protocol):
     def map_import(self, import_info: object) -> _Mapped: ...
 
 
-def packages_of(texts: Mapping[str, str]) -> list[str]:
-    """The packages that scripts import, beside the standard library and each other.
+def packages_of(texts: Mapping[str, str], there: Iterable[str] = ()) -> list[str]:
+    """The packages that scripts import, beside the standard library, each other, and what they find in their folder.
 
     An import whose package nobody knows counts as the package of the same name. A file that is not Python has none.
 
     :param texts: by name, with `/` between folders.
+    :param there: names of other files in the workspace.
     """
-    own = {part.removesuffix(".py") for name in texts for part in name.split("/")}
+    own = {part.removesuffix(".py") for name in (*texts, *there) for part in name.split("/")}
     found: set[str] = set()
     for text in texts.values():
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):

@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="names of files that may be sent (*.py); may be repeated",
     )
-    group.add_argument("--script-packages", action="store_true", help="install the packages that scripts need")
+    group.add_argument("--script-no-packages", action="store_true", help="install no packages that scripts ask for")
     group.add_argument(
         "--script-index",
         metavar="URL|FOLDER",
@@ -80,7 +80,7 @@ def scripts_of(options: argparse.Namespace) -> "Scripts":
         parallel=options.script_parallel or usual.parallel,
         quota=options.script_workspace or usual.quota,
         patterns=tuple(options.script_files or usual.patterns),
-        packages=options.script_packages or options.script_index is not None,
+        packages=not options.script_no_packages,
         index=options.script_index,
         network=options.script_network,
         python=options.script_python,

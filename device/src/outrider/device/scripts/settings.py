@@ -24,7 +24,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     :ivar quota: bytes of an owner's workspace.
     :ivar files: files and folders of an owner's workspace.
     :ivar patterns: what the names of files that are sent must look like.
-    :ivar packages: whether the packages that they need are installed, with uv.
+    :ivar packages: whether the packages that they ask for are installed, with uv.
     :ivar index: where from: a URL, or a folder with wheels; None for what the machine's configuration says.
     :ivar packages_size: bytes that installed packages may have in all.
     :ivar network: whether scripts may reach the network.
@@ -39,7 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     quota: int = 100 * MIB
     files: int = 5000
     patterns: tuple[str, ...] = ("*.py",)
-    packages: bool = False
+    packages: bool = True
     index: str | None = None
     packages_size: int = 2048 * MIB
     network: bool = False
