@@ -96,12 +96,15 @@ def start_host(kind: str, role: str, folder: Path) -> Generator[Host]:
         command = ordinary(command)
     user = script_user() if owner == 0 else owner
     assert user is not None
+    temporary = folder / "tmp"  # what killed ones leave there goes with the folder
+    temporary.mkdir(exist_ok=True)
+    temporary.chmod(0o1777)
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=CHECKOUT,
-        env=os.environ | {"DEVICE_PASSWORD": SECRET},
+        env=os.environ | {"DEVICE_PASSWORD": SECRET, "TMPDIR": str(temporary)},
     )
     assert process.stdin
     assert process.stdout

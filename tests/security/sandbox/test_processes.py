@@ -153,9 +153,9 @@ async def test_device_killed_leaves_no_script(host: Host) -> None:
     with start_host(host.kind, host.role, host.folder) as other:
         mark = secrets.token_hex(8)
         other.send(host.workspace(f"killed-{mark}"), DAEMONS + "\ntime.sleep(300)", mark)
-        await until(lambda: len(marked(mark)) > 6)
+        await until(lambda: len(marked(mark)) > 6, timeout=20)
         other.process.send_signal(signal.SIGKILL)
-        await until(lambda: not marked(mark))
+        await until(lambda: not marked(mark), timeout=20)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.003, 0.006, 0.009, 0.015, 0.025])
@@ -165,4 +165,4 @@ async def test_device_killed_while_it_starts_one_leaves_no_script(host: Host, pa
         other.send(host.workspace(f"killed-{mark}"), DAEMONS + "\ntime.sleep(300)", mark)
         time.sleep(pause)  # noqa: ASYNC251 (where in the start it is hit, is what differs)
         other.process.send_signal(signal.SIGKILL)
-    await until(lambda: not marked(mark))
+    await until(lambda: not marked(mark), timeout=20)
