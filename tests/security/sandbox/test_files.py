@@ -212,6 +212,39 @@ for name in ("module.py", "other.py"):
     assert (outcome.stdout, outcome.stderr) == ("42\nrefused\nrefused\n", "")
 
 
+def test_packages_are_not_changed_by_descriptors_to_read(host: Host, run: Runner) -> None:
+    packages = host.workspace(f"packages-{len(list(host.folder.iterdir()))}")
+    (packages / "module.py").write_text("answer = 42")
+    for path in (packages, packages / "module.py"):
+        os.chown(path, host.user, host.user)
+    source = """
+import ctypes, fcntl, os, struct, sys
+libc = ctypes.CDLL(None)
+for path in (sys.argv[1], sys.argv[1] + "/module.py"):
+    descriptor = os.open(path, os.O_RDONLY)
+    for change in (lambda: os.fchmod(descriptor, 0), lambda: os.utime(descriptor, (1, 1)),
+                   lambda: os.setxattr(descriptor, "user.mark", b"1"), lambda: os.chown(descriptor, os.getuid(), -1),
+                   lambda: os.removexattr(descriptor, "user.before"),
+                   lambda: fcntl.ioctl(descriptor, 0x40086602, struct.pack("l", 0x40))):  # FS_IOC_SETFLAGS
+        try: change()
+        except OSError: continue
+        print("changed")
+    libc.syscall(280, descriptor, None, None, 0)
+    libc.syscall(469, descriptor, b"", bytes(24), 24, 0x1000)
+"""
+    os.setxattr(packages / "module.py", "user.before", b"1")
+    before = [path.stat() for path in (packages, packages / "module.py")]
+    outcome = run(source, packages, packages=[str(packages)])
+    assert (outcome.stdout, outcome.stderr) == ("", "")
+    for old, path in zip(before, (packages, packages / "module.py"), strict=True):
+        assert (path.stat().st_mode, path.stat().st_mtime, path.stat().st_ctime) == (
+            old.st_mode,
+            old.st_mtime,
+            old.st_ctime,
+        )
+    assert os.listxattr(packages / "module.py") == ["user.before"]
+
+
 def test_file_stays_for_the_next_run(run: Runner, workspace: Path) -> None:
     run("open('note', 'w').write('kept')")
     assert run("print(open('note').read())").stdout == "kept\n"

@@ -32,16 +32,28 @@ DENIED: Final = (
     *("sethostname", "setdomainname", "vhangup", "nfsservctl", "uselib", "ustat", "sysfs", "iopl", "ioperm", "vm86"),
     *("move_pages", "migrate_pages"),
 )
-UNNAMED: Final = (467,)
-"""Calls younger than the names that libseccomp knows: open_tree_attr. They have one number on all architectures."""
+OPEN_TREE_ATTR: Final = 467
+FILE_SETATTR: Final = 469
+"""Calls younger than the names that libseccomp knows have one number on all architectures."""
 
 SIGNALS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
 LEFT_BY_LANDLOCK: Final = (
-    *("chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "utime", "utimes", "futimesat"),
-    *("setxattr", "lsetxattr", "removexattr", "lremovexattr", "setxattrat", "removexattrat"),
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
+    *("utime", "utimes", "utimensat", "futimesat"),
+    *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
+    *("setxattrat", "removexattrat"),
     *("inotify_add_watch", "setpriority", "ioprio_set", "setsid", "setpgid"),
 )
-"""What Landlock lets a script do to the files and processes of its user outside; and leaving the process group."""
+"""What Landlock lets a script do to the files and processes of its user outside; and leaving the process group.
+
+A file that may only be read has rights, times and attributes too, and a descriptor of it is enough to change them.
+"""
+ATTRIBUTES: Final = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x800C6613, 0x40806685)
+"""Requests to ioctl that change a file by a descriptor to read: its flags, project, version, encryption and verity."""
+OWNERS: Final = (8, 10, 15)
+"""F_SETOWN, F_SETSIG and F_SETOWN_EX of fcntl: which process gets which signal when something can be read."""
+OWNERS_BY_IOCTL: Final = (0x8901, 0x8902)
+"""FIOSETOWN and SIOCSPGRP."""
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 TIOCSTI: Final = 0x5412
@@ -91,8 +103,7 @@ def program(*, network: bool, alone: bool, signals: bool = True, truncation: boo
 
     for name in DENIED:
         deny(name)
-    for number in UNNAMED:
-        made.add_rule(denied, number)
+    made.add_rule(denied, OPEN_TREE_ATTR)
     # Its flags stand in memory, where no filter sees them; the C library falls back to clone.
     deny("clone3", code=seccomp.ERRNO(errno.ENOSYS))
     for flag in CLONE_NEW[1:]:  # that of time is a signal's number to clone, and only known to clone3 and unshare
@@ -115,12 +126,20 @@ def program(*, network: bool, alone: bool, signals: bool = True, truncation: boo
     if not alone:
         for name in LEFT_BY_LANDLOCK:
             deny(name)
-        deny("utimensat", seccomp.Arg(1, seccomp.NE, 0))  # with a path; without one it is about an open file
+        made.add_rule(denied, FILE_SETATTR)
+        for request in ATTRIBUTES:
+            deny("ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, LOW_32, request))
         deny("prctl", seccomp.Arg(0, seccomp.MASKED_EQ, LOW_32, PR_SET_PDEATHSIG))
         for name in ("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"):
             deny(name, seccomp.Arg(0, seccomp.NE, 0))
-        for name in SIGNALS if not signals else ():
-            deny(name)
+        if not signals:
+            for name in SIGNALS:
+                deny(name)
+            for command in OWNERS:
+                for name in ("fcntl", "fcntl64"):
+                    deny(name, seccomp.Arg(1, seccomp.MASKED_EQ, LOW_32, command))
+            for request in OWNERS_BY_IOCTL:
+                deny("ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, LOW_32, request))
         if not truncation:
             deny("truncate")
 
