@@ -7,6 +7,7 @@ import pytest
 
 from outrider.device.scripts.contract import MIB, Limits
 from tests.security.sandbox.host import Outcome
+from tests.security.sandbox.hosts import Host
 
 Runner = Callable[..., Outcome]
 
@@ -159,6 +160,14 @@ def test_folder_nobody_may_list_ends(run: Runner) -> None:
         quota=20 * MIB,
     )
     assert killed_by(outcome) == "workspace"
+
+
+def test_workspace_nobody_may_list_ends(host: Host, run: Runner) -> None:
+    closes = (host.kind, host.role) == ("bubblewrap", "ordinary")  # root sees it all, and Landlock's filter denies it
+    source = "import os, sys, time\nos.fchmod(os.open('.', os.O_RDONLY), 0)\ntime.sleep(int(sys.argv[1]))"
+    outcome = run(source, 60 if closes else 0)
+    assert killed_by(outcome) == ("workspace" if closes else None)
+    assert ("PermissionError" in outcome.stderr) == (host.kind == "landlock")
 
 
 @pytest.mark.parametrize("keep", ["held.append(file)", "held.append(mmap.mmap(file.fileno(), 0))"])

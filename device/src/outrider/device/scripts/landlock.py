@@ -10,7 +10,6 @@ import importlib
 import marshal
 import os
 import sys
-import tempfile
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,9 +18,9 @@ from typing import Any, Final, Self
 
 from . import guard, limits, seccomp
 from .child import readable_once
-from .removal import remove
 from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree, starts
 from .system import FOLDERS, settings, variables
+from .temporary import sweep, temporary_folder
 
 READABLE: Final = ("/dev/urandom", "/dev/random")
 WRITABLE: Final = ("/dev/null", "/dev/zero", "/dev/full")
@@ -50,7 +49,7 @@ class Landlock:
 
     @classmethod
     def found(cls, user: int | None) -> Self:
-        """The one of this machine, not yet tried.
+        """The one of this machine, not yet tried. What killed devices left of it is removed.
 
         :raises SandboxMissing: a package is not installed, or the kernel has no Landlock.
         """
@@ -60,15 +59,17 @@ class Landlock:
         except ImportError:
             raise SandboxMissing("the package landlock is missing: pip install 'outrider-device[scripts]'") from None
         try:
-            return cls(user, landlock.landlock_abi_version())
+            version: int = landlock.landlock_abi_version()
         except landlock.LandlockError as error:
             raise SandboxMissing(f"the kernel has no Landlock ({error}). {cls.advice}") from error
+        sweep(user)
+        return cls(user, version)
 
     @contextmanager
     def launch(self, run: Run) -> Generator[Launch]:
         """The guard's command line, what it shall do, and a folder for temporary files that goes at the end."""
         with ExitStack() as stack:
-            temporary = stack.enter_context(_temporary(self._user))
+            temporary = stack.enter_context(temporary_folder(self._user))
             filtering = seccomp.program(
                 network=run.network,
                 alone=False,
@@ -135,17 +136,6 @@ class Landlock:
         pointer = untyped.cast(attributes, untyped.POINTER(plumbing.RulesetAttr))
         made: int = plumbing.get_create_ruleset()(pointer, ctypes.sizeof(attributes), 0)
         return made
-
-
-@contextmanager
-def _temporary(user: int | None) -> Generator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="outrider-script-"))
-    try:
-        if user is not None:
-            os.chown(folder, user, user)
-        yield folder
-    finally:
-        remove(folder)
 
 
 def _outside(path: str, workspace: str) -> str:

@@ -38,7 +38,11 @@ def holds_open(folders: Sequence[Path], root: int, processes: int) -> Iterator[H
 
 def walk(workspace: Path) -> Iterator[Held]:
     """What the folder holds, in parts. It never leaves the folder, whatever is moved and linked meanwhile."""
-    descriptor = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        descriptor = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        yield BEYOND
+        return
     try:
         yield from _walk(descriptor, 0, set())
     finally:

@@ -11,6 +11,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from .folders import open_by_force
+
 FOLDER: Final = os.O_DIRECTORY | os.O_NOFOLLOW
 
 
@@ -22,7 +24,7 @@ def remove(folder: Path) -> None:
 
 def empty(folder: Path) -> int:
     """Remove all that is in the folder, and return how many files that were."""
-    top = os.open(folder, os.O_RDONLY | FOLDER)
+    top = open_by_force(str(folder))
     try:
         files = 0
         while names := _list(top):
