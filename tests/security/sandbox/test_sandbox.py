@@ -3,7 +3,10 @@
 import asyncio
 import os
 import shutil
+import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +16,7 @@ from outrider.device.scripts import bubblewrap, landlock, limits
 from outrider.device.scripts.contract import MIB, Limits
 from outrider.device.scripts.limits import Held, Used
 from outrider.device.scripts.removal import empty, remove
+from outrider.device.scripts.run import Launch
 from outrider.device.scripts.sandbox import (
     WORKSPACE,
     Run,
@@ -153,6 +157,31 @@ async def test_cancelled_at_any_moment_leaves_nothing(sandbox: Sandbox, folder: 
         with pytest.raises(asyncio.CancelledError):
             await task
         assert marked("cancelled-early") == []
+
+
+async def test_event_loop_goes_on_while_a_start_is_prepared_and_cleaned_up_after(
+    sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[str] = []
+    launch = sandbox.launch
+
+    @contextmanager
+    def slow(run: Run) -> Generator[Launch]:
+        with launch(run) as prepared:
+            wait("prepared")
+            yield prepared
+            wait("ended")
+
+    def wait(when: str) -> None:  # until the event loop had a turn
+        passed = threading.Event()
+        loop.call_soon_threadsafe(passed.set)
+        assert passed.wait(5), "the event loop is blocked"
+        reached.append(when)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(sandbox, "launch", slow)
+    await execute(sandbox, script(folder, "pass"), ignored)
+    assert reached == ["prepared", "ended"]
 
 
 async def test_no_descriptor_is_left_open(sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from outrider.device.scripts import temporary
 from outrider.device.scripts.sandbox import script_user
 from outrider.device.scripts.temporary import sweep, temporary_folder
 from tests.processes import until
@@ -35,7 +35,7 @@ def folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = place / f"temporary-{len(list(place.iterdir()))}"
     made.mkdir()
     made.chmod(0o1777)
-    monkeypatch.setattr(temporary.tempfile, "tempdir", str(made))
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
     return made
 
 

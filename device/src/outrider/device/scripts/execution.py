@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, Final
 
 from . import limits, quota
@@ -30,9 +30,9 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
 
     :raises SandboxFailed: the sandbox could not be built; the script has not been started.
     """
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         async with sandbox.starts:
-            launch = stack.enter_context(sandbox.launch(run))
+            launch = await stack.enter_async_context(_launch(sandbox, run))
             child = stack.enter_context(Child.start(launch))
             try:
                 tree = await _stand(sandbox, child)
@@ -45,6 +45,22 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
         finally:
             await _surely(_gone(child, tree, descriptor))
             os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def _launch(sandbox: Sandbox, run: Run) -> AsyncGenerator[Launch]:
+    """Prepared and cleaned up after in a thread: it counts the machine's processes and removes thousands of files."""
+    launches: list[Launch] = []
+    stack = contextlib.ExitStack()
+
+    def prepare() -> None:
+        launches.append(stack.enter_context(sandbox.launch(run)))
+
+    try:
+        await _surely(asyncio.to_thread(prepare))
+        yield launches[0]
+    finally:
+        await _surely(asyncio.to_thread(stack.close))
 
 
 async def _stand(sandbox: Sandbox, child: Child) -> Tree:

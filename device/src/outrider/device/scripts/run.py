@@ -101,7 +101,7 @@ class Sandbox(Protocol):
     """For as many as are built at once; it belongs to the event loop of the device."""
 
     def launch(self, run: Run) -> AbstractContextManager[Launch]:
-        """Prepare a start; the context is left when all has ended."""
+        """Prepare a start; the context is left when all has ended. Both take time that no loop has."""
         ...
 
     def tree(self, pid: int) -> Tree | None:
