@@ -158,6 +158,41 @@ async def test_device_killed_leaves_no_script(host: Host) -> None:
         await until(lambda: not marked(mark), timeout=20)
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def test_guard_killed_leaves_no_script(host: Host) -> None:
+    with start_host(host.kind, host.role, host.folder) as other:
+        mark = secrets.token_hex(8)
+        other.send(host.workspace(f"guard-{mark}"), "import time; time.sleep(300)", mark)
+        await until(lambda: any(Path(f"/proc/{pid}/exe").resolve().name.startswith("python") for pid in marked(mark)))
+        script = next(pid for pid in marked(mark) if Path(f"/proc/{pid}/exe").resolve().name.startswith("python"))
+        os.kill(parent(script), signal.SIGKILL)
+        await until(lambda: not marked(mark), timeout=20)
+
+
+async def test_kernel_short_of_memory_ends_scripts_first(host: Host) -> None:
+    with start_host(host.kind, host.role, host.folder) as other:
+        mark = secrets.token_hex(8)
+        other.send(host.workspace(f"memory-{mark}"), DAEMONS + "\ntime.sleep(300)", mark)
+        await until(lambda: len(marked(mark)) > 6, timeout=20)
+        assert {Path(f"/proc/{pid}/oom_score_adj").read_text() for pid in marked(mark)} == {"1000\n"}
+        guard = other.process.pid
+        assert Path(f"/proc/{guard}/oom_score_adj").read_text() != "1000\n"
+
+
+def test_script_does_not_lower_that_it_goes_first(run: Runner) -> None:
+    source = """
+for name in ("oom_score_adj", "oom_adj"):
+    try: open(f"/proc/self/{name}", "w").write("0")
+    except OSError: continue
+    print("lowered")
+"""
+    outcome = run(source)
+    assert (outcome.stdout, outcome.stderr) == ("", "")
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.003, 0.006, 0.009, 0.015, 0.025])
 async def test_device_killed_while_it_starts_one_leaves_no_script(host: Host, pause: float) -> None:
     with start_host(host.kind, host.role, host.folder) as other:

@@ -86,13 +86,19 @@ def _none(_user: int | None) -> Sandbox:
 def test_bubblewrap_that_does_not_work_is_refused(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     wrong = place / "bin"
     wrong.mkdir(exist_ok=True)
-    for name in ("bwrap", "setpriv", "prlimit"):
+    for name in ("bwrap", "choom", "setpriv", "prlimit"):
         (wrong / name).write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2; exit 1\n")
         (wrong / name).chmod(0o755)
     monkeypatch.setattr(bubblewrap, "PATH", str(wrong))
     monkeypatch.setattr("outrider.device.scripts.child.PATH", str(wrong))
     with pytest.raises(SandboxMissing, match=r"No permissions to create new namespace.*sysctl"):
         find_sandbox("bubblewrap")
+
+
+def test_kernel_that_lists_no_children_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outrider.device.scripts.sandbox.CHILDREN", Path("/proc/thread-self/none"))
+    with pytest.raises(SandboxMissing, match=r"does not list the children of a process.*CONFIG_PROC_CHILDREN"):
+        find_sandbox()
 
 
 def test_unknown_sandbox_is_refused() -> None:

@@ -59,6 +59,7 @@ def command_line(run: Run, user: int | None) -> list[str]:
     arguments: list[str] = []
     if user is not None:
         arguments += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+    arguments += ["choom", "-n", "1000", "--"]  # where memory is short, the kernel ends it before the device
     arguments += ["bwrap", "--args", str(OPTIONS), "--", "sh", "-c", GATE, "sh"]
     arguments += ["prlimit", *limits.prlimit(run.limits, processes=run.limits.processes + INIT)]
     return [*arguments, "--", *run.command]
@@ -83,7 +84,10 @@ class Bubblewrap:
 
         :raises SandboxMissing: something is not installed.
         """
-        for program, package in {"bwrap": "bubblewrap", "prlimit": "util-linux", "setpriv": "util-linux"}.items():
+        for program, package in {
+            "bwrap": "bubblewrap",
+            **dict.fromkeys(("choom", "prlimit", "setpriv"), "util-linux"),
+        }.items():
             if shutil.which(program, path=PATH) is None:
                 raise SandboxMissing(f"{program} is missing: apt install {package}")
         seccomp.available()

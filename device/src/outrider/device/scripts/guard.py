@@ -38,10 +38,14 @@ GATE = 3
 ORDERS = 4
 FILTER = 5
 RULES = 6
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
+FIRST_TO_GO = b"1000"
+"""What /proc calls the one whom the kernel ends before all others where memory is short."""
 LANDLOCK_RESTRICT_SELF = 446  # on all architectures
 LIBC: "Any" = ctypes.CDLL(None, use_errno=True)
 
@@ -70,9 +74,10 @@ def main() -> int:
     os.write(GATE, b"\n")
     if not os.read(GATE, 1):
         return 1
+    guarding = os.getpid()
     script = os.fork()
     if script == 0:
-        start(orders, program)
+        start(orders, program, guarding)
     join(script)
     return guard(script, woken)
 
@@ -120,10 +125,25 @@ def reap(script: int) -> None:
         os.waitpid(found.si_pid, 0)
 
 
-def start(orders: "Orders", program: bytes) -> "NoReturn":
-    """Become the script."""
+def fall_first() -> None:
+    """Be what the kernel ends where memory is short, with all descendants, before a guard and a device."""
+    checked(LIBC.prctl, PR_SET_DUMPABLE, 1, 0, 0, 0)  # what is not, since its user changed, has its /proc from root
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    except OSError:  # a kernel or container without
+        return
+    os.write(descriptor, FIRST_TO_GO)
+    os.close(descriptor)
+
+
+def start(orders: "Orders", program: bytes, guarding: int) -> "NoReturn":
+    """Become the script, which ends with the guard."""
     try:
         os.setpgid(0, 0)
+        fall_first()
+        checked(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guarding:  # it has ended before
+            os._exit(127)
         reason: str | None = None
         os.chdir(orders["folder"])
         signal.set_wakeup_fd(-1)

@@ -28,6 +28,8 @@ __all__ = [
 ACCOUNT: Final = "outrider-scripts"
 KINDS: Final = (Bubblewrap, Landlock)
 """The stronger one first."""
+CHILDREN: Final = Path("/proc/thread-self/children")
+"""By which the processes of a script are found. Not each kernel has it."""
 TRIAL: Final = 10.0
 """Seconds that a sandbox gets to show that it works."""
 
@@ -53,11 +55,16 @@ def find_sandbox(name: str | None = None) -> Sandbox:
 
     Each is tried, since a program may be installed and the kernel forbid what it does.
 
-    :raises SandboxMissing: none does, or not that one.
+    :raises SandboxMissing: none does, or not that one, or the kernel shows too little to watch what is in it.
     """
     names = [kind.name for kind in KINDS]
     if name is not None and name not in names:
         raise SandboxMissing(f"there is no sandbox {name!r}; there are {', '.join(names)}")
+    if not CHILDREN.exists():
+        raise SandboxMissing(
+            "scripts cannot be watched on this machine: its kernel does not list the children of a process "
+            f"({CHILDREN}). It needs one with CONFIG_PROC_CHILDREN, and /proc mounted"
+        )
     reasons: list[str] = []
     for kind in KINDS:
         if name in (None, kind.name):
