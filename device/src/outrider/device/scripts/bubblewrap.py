@@ -13,6 +13,8 @@ from .run import WORKSPACE, Launch, Run, SandboxMissing, Tree, starts
 from .system import FOLDERS, settings, variables
 from .tree import children, state
 
+PROGRAMS: Final = {"bwrap": "bubblewrap", "choom": "util-linux", "prlimit": "util-linux", "setpriv": "util-linux"}
+"""What must be installed, and the package that has it."""
 GATE: Final = 'echo >&3 && read -r go <&3 && exec "$@" 3<&-'
 INIT: Final = 1
 """Bubblewrap's own processes in the namespace, which count as processes of the script's user there."""
@@ -84,10 +86,7 @@ class Bubblewrap:
 
         :raises SandboxMissing: something is not installed.
         """
-        for program, package in {
-            "bwrap": "bubblewrap",
-            **dict.fromkeys(("choom", "prlimit", "setpriv"), "util-linux"),
-        }.items():
+        for program, package in PROGRAMS.items():
             if shutil.which(program, path=PATH) is None:
                 raise SandboxMissing(f"{program} is missing: apt install {package}")
         seccomp.available()
