@@ -1,8 +1,11 @@
 """Choosing a sandbox, and what `execute` promises to who calls it."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Literal
@@ -10,9 +13,11 @@ from typing import Literal
 import pytest
 
 from outrider.device.scripts import bubblewrap, landlock, limits
+from outrider.device.scripts.child import Child
 from outrider.device.scripts.contract import MIB, Limits
 from outrider.device.scripts.limits import Held, Used
 from outrider.device.scripts.removal import empty, remove
+from outrider.device.scripts.run import Launch
 from outrider.device.scripts.sandbox import (
     WORKSPACE,
     Run,
@@ -23,6 +28,7 @@ from outrider.device.scripts.sandbox import (
     find_sandbox,
     script_user,
 )
+from outrider.device.scripts.tree import children
 from tests.processes import until
 from tests.security.sandbox.host import PYTHON
 from tests.security.sandbox.test_processes import marked
@@ -234,3 +240,50 @@ def test_what_a_script_left_is_removed_however_deep(place: Path) -> None:
     assert outside.read_text() == "stays"
     remove(top)
     assert not top.exists()
+
+
+def test_sandbox_serves_one_event_loop_after_the_other(sandbox: Sandbox, folder: Path) -> None:
+    async def crowd() -> list[int]:
+        runs = [script(folder, "pass") for _ in range((os.cpu_count() or 1) * 2 + 1)]
+        return [ended.exit_code for ended in await asyncio.gather(*(execute(sandbox, run, ignored) for run in runs))]
+
+    for _ in range(2):
+        assert set(asyncio.run(crowd())) == {0}
+
+
+@pytest.mark.parametrize("failing", [1, 2], ids=["of the child", "of its root"])
+async def test_failed_start_leaves_no_child_and_no_descriptor(
+    sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    original = os.pidfd_open
+    calls = 0
+
+    def refuse(pid: int, flags: int = 0) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(errno.EMFILE, "too many open files")
+        return original(pid, flags)
+
+    before = set(children(os.getpid())), len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="too many open files"):
+        await execute(sandbox, script(folder, "pass"), ignored)
+    assert (set(children(os.getpid())), len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+@pytest.mark.parametrize("group", ["", "setsid "], ids=["in its group", "outside of it"])
+async def test_stuck_grandchild_of_a_failed_start_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, group: str) -> None:
+    monkeypatch.setattr("outrider.device.scripts.child.SOFT", 0.3)
+    with Child.start(Launch(["sh", "-c", f"{group}sleep 600 3<&- & echo $!"], [], None)) as child:
+        words = bytearray()
+        reading = asyncio.ensure_future(child.read("stdout", lambda _, data: words.extend(data)))
+        await until(lambda: words.endswith(b"\n"))
+        reading.cancel()
+        try:
+            async with asyncio.timeout(30):
+                await child.abandon()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(words), signal.SIGKILL)
+    assert child.exit_code == 0

@@ -36,10 +36,10 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
             child = stack.enter_context(Child.start(launch))
             try:
                 tree = await _stand(sandbox, child)
+                descriptor = os.pidfd_open(tree.root)
             except BaseException:
                 await _surely(child.abandon())
                 raise
-        descriptor = os.pidfd_open(tree.root)
         try:
             return await _Execution(run, launch, child, tree, descriptor).complete(output)
         finally:
