@@ -12,6 +12,7 @@ from .contract import POOL
 from .environments import Environments
 from .installer import Installer
 from .interpreter import Interpreter, check_folders, find_interpreter
+from .limits import allow_files
 from .places import place
 from .refusals import InsecureBroker
 from .sandbox import find_sandbox, script_user
@@ -56,6 +57,7 @@ class Scripts(Settings, frozen=True, kw_only=True):
     ) -> Callable[[Address, str], None]:
         def open(address: Address, prefix: str) -> None:
             check_broker(address)
+            allow_files()
             folder = place(self.folder, user)
             check_folders(interpreter, (folder, state_folder()))
             # `+` is in no level of a prefix, so that no two devices have one folder.

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from . import limits, quota
 from .child import Child, Output, readable
-from .limits import Held
+from .limits import Held, Used
 from .run import Ended, Launch, Run, Sandbox, SandboxFailed, Tree
 from .tree import Watch
+from .turns import Pace, Turns
 
 START: Final = 30.0
 """Seconds within which a sandbox stands, also where many are started at once."""
@@ -19,7 +20,11 @@ FIRST_LOOK: Final = 0.005
 LOOK: Final = 0.05
 """Seconds between two looks at what a script uses; the first come sooner, for one that ends soon."""
 SHARE: Final = 10
-"""A look at a large workspace is followed by a pause as long as that many of it."""
+"""A look that takes long is followed by a pause as long as that many of it."""
+LOOKS: Final = Turns(1)
+"""At the processes of all scripts: many with many processes each leave the event loop to others as well."""
+WALKS: Final = Turns(2)
+"""Through workspaces: each holds a descriptor for each level of folders."""
 
 
 async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
@@ -130,22 +135,33 @@ class _Execution:
         pause = FIRST_LOOK
         while True:
             await asyncio.sleep(pause)
-            if self._stop(limits.broken(self._watch.look(), self._run.limits)):
+            async with LOOKS:
+                used, spent = await self._look()
+            if self._stop(limits.broken(used, self._run.limits)):
                 return
-            pause = min(LOOK, pause * 1.5)
+            pause = max(min(LOOK, pause * 1.5), spent * SHARE)
+
+    async def _look(self) -> tuple[Used, float]:
+        pace = Pace()
+        parts = self._watch.look()
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                return end.value, pace.stop()
+            await pace.pause()
 
     async def _watch_workspace(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             size = files = 0
-            spent = 0.0
-            begun = loop.time()
-            for part in quota.holds_open(self._folders, self._tree.root, self._run.limits.processes):
-                size += part.size
-                files += part.files
-                spent += loop.time() - begun
-                if self._stop(limits.overfull(Held(size, files), self._run.quota, self._run.files)):
-                    return
-                await asyncio.sleep(0)
-                begun = loop.time()
-            await asyncio.sleep(max(LOOK, spent * SHARE))
+            parts = quota.holds_open(self._folders, self._tree.root, self._run.limits.processes)
+            async with WALKS:
+                pace = Pace()
+                with contextlib.closing(parts):
+                    for part in parts:
+                        size += part.size
+                        files += part.files
+                        if self._stop(limits.overfull(Held(size, files), self._run.quota, self._run.files)):
+                            return
+                        await pace.pause()
+            await asyncio.sleep(max(LOOK, pace.stop() * SHARE))
