@@ -8,13 +8,14 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from outrider.device.scripts import bubblewrap, landlock, limits, quota
+from outrider.device.scripts.cgroups import Group, Groups
 from outrider.device.scripts.child import Child
 from outrider.device.scripts.contract import MIB, Limits
 from outrider.device.scripts.limits import Held, Used
@@ -397,3 +398,22 @@ def test_device_with_scripts_may_have_the_descriptors_it_needs() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(limits.FILES, hard), hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_sandbox_is_in_its_group_before_the_script_starts(
+    sandbox: Sandbox, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.device.scripts.execution.delegated", lambda: Groups(tmp_path))
+    added: list[list[int]] = []
+
+    def add(_group: Group, processes: Iterable[int]) -> None:
+        added.append(list(processes))
+        (made,) = tmp_path.glob("script-*")
+        (made / "memory.events").write_text("oom_kill 1\n")
+
+    monkeypatch.setattr(Group, "add", add)
+    ended = await execute(sandbox, script(folder, "import os; os.kill(os.getpid(), 9)"), ignored)
+    (pids,) = added
+    assert len(pids) >= (3 if sandbox.name == "bubblewrap" else 1)
+    assert (ended.exit_code, ended.killed_by) == (137, "memory")
+    assert [path.read_text() for path in tmp_path.glob("script-*/cgroup.kill")] == ["1"]

@@ -7,6 +7,7 @@ from outrider.device.address import Address
 from outrider.device.definition import Definition
 from outrider.device.journal_file import state_folder
 
+from .cgroups import delegated
 from .commands import ScriptCommands
 from .contract import POOL
 from .environments import Environments
@@ -58,6 +59,7 @@ class Scripts(Settings, frozen=True, kw_only=True):
         def open(address: Address, prefix: str) -> None:
             check_broker(address)
             allow_files()
+            delegated()
             folder = place(self.folder, user)
             check_folders(interpreter, (folder, state_folder()))
             # `+` is in no level of a prefix, so that no two devices have one folder.

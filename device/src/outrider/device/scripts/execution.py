@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from typing import Any, Final
 
 from . import limits, quota
+from .cgroups import PROCESSES, Group, delegated
 from .child import Child, Output, readable
 from .limits import Held, Used
 from .run import Ended, Launch, Run, Sandbox, SandboxFailed, Tree
-from .tree import Watch
+from .tree import Watch, members
 from .turns import Pace, Turns
 
 START: Final = 30.0
@@ -41,15 +42,28 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
             child = stack.enter_context(Child.start(launch))
             try:
                 tree = await _stand(sandbox, child)
+                group = stack.enter_context(_group(run, child))
                 descriptor = os.pidfd_open(tree.root)
             except BaseException:
                 await _surely(child.abandon())
                 raise
         try:
-            return await _Execution(run, launch, child, tree, descriptor).complete(output)
+            return await _Execution(run, launch, child, tree, descriptor, group).complete(output)
         finally:
             await _surely(_gone(child, tree, descriptor))
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _group(run: Run, child: Child) -> Generator[Group | None]:
+    """Where there are groups: one with all of the sandbox, before there is anything of the script."""
+    groups = delegated()
+    if groups is None:
+        yield None
+        return
+    with groups.group(run.limits) as group:
+        group.add([child.pid, *(member.pid for member in members(child.pid, run.limits.processes + PROCESSES))])
+        yield group
 
 
 async def _stand(sandbox: Sandbox, child: Child) -> Tree:
@@ -92,12 +106,13 @@ async def _surely(what: Coroutine[Any, Any, None]) -> None:
 class _Execution:
     """A script that stands before its start."""
 
-    def __init__(self, run: Run, launch: Launch, child: Child, tree: Tree, root: int) -> None:
+    def __init__(self, run: Run, launch: Launch, child: Child, tree: Tree, root: int, group: Group | None) -> None:
         self._run = run
         self._folders = [run.workspace, *launch.folders]
         self._child = child
         self._tree = tree
         self._root = root
+        self._group = group
         self._watch = Watch(tree.root, run.limits)
         self._broken: limits.Broken | None = None
 
@@ -123,6 +138,8 @@ class _Execution:
                     task.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        if self._broken is None and self._group is not None and self._group.out_of_memory:
+            self._broken = "memory"
         return Ended(code, duration, self._watch.peak, limits.cause(code, self._broken))
 
     def _stop(self, broken: limits.Broken | None) -> bool:
