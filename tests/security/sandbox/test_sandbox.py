@@ -1,18 +1,24 @@
 """Choosing a sandbox, and what `execute` promises to who calls it."""
 
 import asyncio
+import contextlib
+import errno
 import os
+import resource
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from outrider.device.scripts import bubblewrap, landlock, limits
+from outrider.device.scripts import bubblewrap, landlock, limits, quota
+from outrider.device.scripts.cgroups import Group, Groups
+from outrider.device.scripts.child import Child
 from outrider.device.scripts.contract import MIB, Limits
 from outrider.device.scripts.limits import Held, Used
 from outrider.device.scripts.removal import empty, remove
@@ -27,6 +33,7 @@ from outrider.device.scripts.sandbox import (
     find_sandbox,
     script_user,
 )
+from outrider.device.scripts.tree import children, members
 from tests.processes import until
 from tests.security.sandbox.host import PYTHON
 from tests.security.sandbox.test_processes import marked
@@ -269,3 +276,177 @@ def test_what_a_script_left_is_removed_however_deep(place: Path) -> None:
     assert outside.read_text() == "stays"
     remove(top)
     assert not top.exists()
+
+
+def test_sandbox_serves_one_event_loop_after_the_other(sandbox: Sandbox, folder: Path) -> None:
+    async def crowd() -> list[int]:
+        runs = [script(folder, "pass") for _ in range((os.cpu_count() or 1) * 2 + 1)]
+        return [ended.exit_code for ended in await asyncio.gather(*(execute(sandbox, run, ignored) for run in runs))]
+
+    for _ in range(2):
+        assert set(asyncio.run(crowd())) == {0}
+
+
+@pytest.mark.parametrize("failing", [1, 2], ids=["of the child", "of its root"])
+async def test_failed_start_leaves_no_child_and_no_descriptor(
+    sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    original = os.pidfd_open
+    calls = 0
+
+    def refuse(pid: int, flags: int = 0) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(errno.EMFILE, "too many open files")
+        return original(pid, flags)
+
+    before = set(children(os.getpid())), len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(OSError, match="too many open files"):
+        await execute(sandbox, script(folder, "pass"), ignored)
+    assert (set(children(os.getpid())), len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+@pytest.mark.parametrize("group", ["", "setsid "], ids=["in its group", "outside of it"])
+async def test_stuck_grandchild_of_a_failed_start_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, group: str) -> None:
+    monkeypatch.setattr("outrider.device.scripts.child.SOFT", 0.3)
+    with Child.start(Launch(["sh", "-c", f"{group}sleep 600 3<&- & echo $!"], [], None)) as child:
+        words = bytearray()
+        reading = asyncio.ensure_future(child.read("stdout", lambda _, data: words.extend(data)))
+        await until(lambda: words.endswith(b"\n"))
+        reading.cancel()
+        try:
+            async with asyncio.timeout(30):
+                await child.abandon()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(words), signal.SIGKILL)
+    assert child.exit_code == 0
+
+
+async def test_watch_over_many_processes_leaves_the_event_loop_to_others(sandbox: Sandbox, folder: Path) -> None:
+    async def beat() -> int:
+        beats = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5):
+                while True:
+                    await asyncio.sleep(0.005)
+                    beats += 1
+        return beats
+
+    source = """
+import os, time
+for _ in range(150):
+    if os.fork() == 0: break
+else: print("all", flush=True)
+time.sleep(600)
+"""
+    crowded = Run([PYTHON, "-c", source], folder, Limits(processes=200), quota=10 * MIB, files=100)
+    alone = await beat()
+    standing: list[bytes] = []
+    running = [
+        asyncio.ensure_future(execute(sandbox, crowded, lambda _, data: standing.append(data))) for _ in range(4)
+    ]
+    await until(lambda: len(standing) == len(running))
+    beside = await beat()
+    assert not [task for task in running if task.done()]
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    assert beside > alone / 4
+
+
+async def test_deep_workspaces_of_many_cost_few_descriptors(sandbox: Sandbox, folder: Path) -> None:
+    deep = folder
+    for _ in range(40):
+        deep /= "d"
+        deep.mkdir()
+    standing: list[bytes] = []
+    run = script(folder, "import time; print(1, flush=True); time.sleep(600)")
+    running = [asyncio.ensure_future(execute(sandbox, run, lambda _, data: standing.append(data))) for _ in range(12)]
+    await until(lambda: len(standing) == len(running))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    most = 0
+    for _ in range(2000):
+        await asyncio.sleep(0)
+        most = max(most, len(list(Path("/proc/self/fd").iterdir())))
+    for task in running:
+        task.cancel()
+    await asyncio.wait(running)
+    assert most - before <= 2 * (quota.DEEPEST + 3)
+
+
+def test_walk_holds_one_descriptor_a_level(place: Path) -> None:
+    top = place / f"levels-{time.monotonic_ns()}"
+    deep = top
+    for _ in range(30):
+        deep /= "d"
+    deep.mkdir(parents=True)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    most = [len(list(Path("/proc/self/fd").iterdir())) - before for _ in quota.walk(top)]
+    assert max(most) <= 32
+
+
+@contextlib.contextmanager
+def few_descriptors(left: int) -> Generator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(left):
+            os.close(taken.pop())
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_missing_descriptors_are_no_empty_workspace(place: Path) -> None:
+    top = place / f"uncounted-{time.monotonic_ns()}"
+    deep = top
+    for _ in range(30):
+        deep /= "d"
+    deep.mkdir(parents=True)
+    (deep / "large").write_bytes(bytes(MIB))
+    with few_descriptors(20), pytest.raises(OSError, match="Too many open files"):
+        quota.holds(top)
+    assert quota.holds(top).size >= MIB
+
+
+def test_missing_descriptors_are_no_absence_of_processes() -> None:
+    with few_descriptors(0), pytest.raises(OSError, match="Too many open files"):
+        list(members(os.getpid(), 10))
+
+
+def test_device_with_scripts_may_have_the_descriptors_it_needs() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        limits.allow_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(limits.FILES, hard), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_sandbox_is_in_its_group_before_the_script_starts(
+    sandbox: Sandbox, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outrider.device.scripts.execution.delegated", lambda: Groups(tmp_path))
+    added: list[list[int]] = []
+
+    def add(_group: Group, processes: Iterable[int]) -> None:
+        added.append(list(processes))
+        (made,) = tmp_path.glob("script-*")
+        (made / "memory.events").write_text("oom_kill 1\n")
+
+    monkeypatch.setattr(Group, "add", add)
+    ended = await execute(sandbox, script(folder, "import os; os.kill(os.getpid(), 9)"), ignored)
+    (pids,) = added
+    assert len(pids) >= (3 if sandbox.name == "bubblewrap" else 1)
+    assert (ended.exit_code, ended.killed_by) == (137, "memory")
+    assert [path.read_text() for path in tmp_path.glob("script-*/cgroup.kill")] == ["1"]

@@ -7,11 +7,13 @@ from outrider.device.address import Address
 from outrider.device.definition import Definition
 from outrider.device.journal_file import state_folder
 
+from .cgroups import delegated
 from .commands import ScriptCommands
 from .contract import POOL
 from .environments import Environments
 from .installer import Installer
 from .interpreter import Interpreter, check_folders, find_interpreter
+from .limits import allow_files
 from .places import place
 from .refusals import InsecureBroker
 from .sandbox import find_sandbox, script_user
@@ -56,6 +58,8 @@ class Scripts(Settings, frozen=True, kw_only=True):
     ) -> Callable[[Address, str], None]:
         def open(address: Address, prefix: str) -> None:
             check_broker(address)
+            allow_files()
+            delegated()
             folder = place(self.folder, user)
             check_folders(interpreter, (folder, state_folder()))
             # `+` is in no level of a prefix, so that no two devices have one folder.

@@ -34,9 +34,9 @@ SOFT: Final = 5.0
 class Child:
     """A child of the device; its context closes what belongs to it, and must be left only when it has ended."""
 
-    def __init__(self, pid: int, gate: socket.socket, pipes: dict[str, int]) -> None:
+    def __init__(self, pid: int, descriptor: int, gate: socket.socket, pipes: dict[str, int]) -> None:
         self.pid = pid
-        self._descriptor = os.pidfd_open(pid)
+        self._descriptor = descriptor
         self._gate = gate
         self._pipes = pipes
         self.exit_code: int | None = None
@@ -80,8 +80,14 @@ class Child:
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD],
             )
+            try:
+                itself = os.pidfd_open(pid)
+            except OSError:  # there are no descriptors left, and nobody could wait for it
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise
             kept.pop_all()
-        return cls(pid, ours, pipes)
+        return cls(pid, itself, ours, pipes)
 
     async def stands(self) -> None:
         """Wait until it says that the sandbox stands.
@@ -113,7 +119,9 @@ class Child:
 
     def wait(self, seconds: float) -> tuple[int, str]:
         """Wait for its end outside of any event loop, and return its exit code and the beginning of its stderr."""
-        ended, _, _ = select.select([self._descriptor], [], [], seconds)
+        poll = select.poll()  # select takes no descriptor above 1,023
+        poll.register(self._descriptor, select.POLLIN)
+        ended = poll.poll(seconds * 1000)
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
         self._reap()
@@ -133,16 +141,20 @@ class Child:
     async def abandon(self) -> None:
         """See to its end before it has passed the gate."""
         self.give_up()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SOFT):
-                await self.ended()
-        except TimeoutError:
-            os.kill(self.pid, signal.SIGKILL)  # it has not been waited for: the number is still its own
-            await self.ended()
-        # What it has started has these as well, and ends with it or just after it.
-        for stream in STREAMS:
-            if stream in self._pipes:
-                await self.read(stream, lambda _stream, _data: None)
+                await readable(self._descriptor)
+        if self.exit_code is None:  # it has not been waited for: the number is still its own, and that of its group
+            with contextlib.suppress(PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
+        await self.ended()
+        # What it has started has these as well, and ends with it or just after it; others wait for that meanwhile.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SOFT):
+                for stream in STREAMS:
+                    if stream in self._pipes:
+                        await self.read(stream, lambda _stream, _data: None)
 
     async def feed(self, data: bytes) -> None:
         """Write to its stdin and close that; it may close it before."""

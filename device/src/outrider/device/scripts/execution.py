@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Generator
 from typing import Any, Final
 
 from . import limits, quota
+from .cgroups import PROCESSES, Group, delegated
 from .child import Child, Output, readable
-from .limits import Held
+from .limits import Held, Used
 from .run import Ended, Launch, Run, Sandbox, SandboxFailed, Tree
-from .tree import Watch
+from .tree import Watch, members
+from .turns import Pace, Turns
 
 START: Final = 30.0
 """Seconds within which a sandbox stands, also where many are started at once."""
@@ -19,7 +21,11 @@ FIRST_LOOK: Final = 0.005
 LOOK: Final = 0.05
 """Seconds between two looks at what a script uses; the first come sooner, for one that ends soon."""
 SHARE: Final = 10
-"""A look at a large workspace is followed by a pause as long as that many of it."""
+"""A look that takes long is followed by a pause as long as that many of it."""
+LOOKS: Final = Turns(1)
+"""At the processes of all scripts: many with many processes each leave the event loop to others as well."""
+WALKS: Final = Turns(2)
+"""Through workspaces: each holds a descriptor for each level of folders."""
 
 
 async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
@@ -36,12 +42,13 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
             child = stack.enter_context(Child.start(launch))
             try:
                 tree = await _stand(sandbox, child)
+                group = stack.enter_context(_group(run, child))
+                descriptor = os.pidfd_open(tree.root)
             except BaseException:
                 await _surely(child.abandon())
                 raise
-        descriptor = os.pidfd_open(tree.root)
         try:
-            return await _Execution(run, launch, child, tree, descriptor).complete(output)
+            return await _Execution(run, launch, child, tree, descriptor, group).complete(output)
         finally:
             await _surely(_gone(child, tree, descriptor))
             os.close(descriptor)
@@ -61,6 +68,18 @@ async def _launch(sandbox: Sandbox, run: Run) -> AsyncGenerator[Launch]:
         yield launches[0]
     finally:
         await _surely(asyncio.to_thread(stack.close))
+
+
+@contextlib.contextmanager
+def _group(run: Run, child: Child) -> Generator[Group | None]:
+    """Where there are groups: one with all of the sandbox, before there is anything of the script."""
+    groups = delegated()
+    if groups is None:
+        yield None
+        return
+    with groups.group(run.limits) as group:
+        group.add([child.pid, *(member.pid for member in members(child.pid, run.limits.processes + PROCESSES))])
+        yield group
 
 
 async def _stand(sandbox: Sandbox, child: Child) -> Tree:
@@ -103,12 +122,13 @@ async def _surely(what: Coroutine[Any, Any, None]) -> None:
 class _Execution:
     """A script that stands before its start."""
 
-    def __init__(self, run: Run, launch: Launch, child: Child, tree: Tree, root: int) -> None:
+    def __init__(self, run: Run, launch: Launch, child: Child, tree: Tree, root: int, group: Group | None) -> None:
         self._run = run
         self._folders = [run.workspace, *launch.folders]
         self._child = child
         self._tree = tree
         self._root = root
+        self._group = group
         self._watch = Watch(tree.root, run.limits)
         self._broken: limits.Broken | None = None
 
@@ -134,6 +154,8 @@ class _Execution:
                     task.cancel()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        if self._broken is None and self._group is not None and self._group.out_of_memory:
+            self._broken = "memory"
         return Ended(code, duration, self._watch.peak, limits.cause(code, self._broken))
 
     def _stop(self, broken: limits.Broken | None) -> bool:
@@ -146,22 +168,33 @@ class _Execution:
         pause = FIRST_LOOK
         while True:
             await asyncio.sleep(pause)
-            if self._stop(limits.broken(self._watch.look(), self._run.limits)):
+            async with LOOKS:
+                used, spent = await self._look()
+            if self._stop(limits.broken(used, self._run.limits)):
                 return
-            pause = min(LOOK, pause * 1.5)
+            pause = max(min(LOOK, pause * 1.5), spent * SHARE)
+
+    async def _look(self) -> tuple[Used, float]:
+        pace = Pace()
+        parts = self._watch.look()
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                return end.value, pace.stop()
+            await pace.pause()
 
     async def _watch_workspace(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             size = files = 0
-            spent = 0.0
-            begun = loop.time()
-            for part in quota.holds_open(self._folders, self._tree.root, self._run.limits.processes):
-                size += part.size
-                files += part.files
-                spent += loop.time() - begun
-                if self._stop(limits.overfull(Held(size, files), self._run.quota, self._run.files)):
-                    return
-                await asyncio.sleep(0)
-                begun = loop.time()
-            await asyncio.sleep(max(LOOK, spent * SHARE))
+            parts = quota.holds_open(self._folders, self._tree.root, self._run.limits.processes)
+            async with WALKS:
+                pace = Pace()
+                with contextlib.closing(parts):
+                    for part in parts:
+                        size += part.size
+                        files += part.files
+                        if self._stop(limits.overfull(Held(size, files), self._run.quota, self._run.files)):
+                            return
+                        await pace.pause()
+            await asyncio.sleep(max(LOOK, pace.stop() * SHARE))

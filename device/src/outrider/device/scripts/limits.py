@@ -25,6 +25,10 @@ OPTIONS: Final = {
 }
 
 
+FILES: Final = 65536
+"""Descriptors that this process lets itself have: each script takes some, and one more for each level of folders."""
+
+
 class Used(NamedTuple):
     """What all processes of a script use together: bytes, seconds, processes and threads."""
 
@@ -38,6 +42,14 @@ class Held(NamedTuple):
 
     size: int = 0
     files: int = 0
+
+
+def allow_files() -> None:
+    """Let this process have the descriptors that many scripts need, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def rlimits(limits: Limits, *, processes: int) -> list[tuple[int, int, int]]:

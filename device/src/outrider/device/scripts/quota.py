@@ -1,17 +1,16 @@
 """What a workspace holds, also where a script hides it: in files without a name, sparse files, deep folders."""
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Final
 
 from .limits import Held
-from .tree import Member, members
+from .tree import EXHAUSTED, VANISHING, Member, members
 
 DEEPEST: Final = 48
-"""Folders in folders. Each costs a descriptor while it is looked into, and more are no use to anybody."""
+"""Folders in folders. Each costs one descriptor while what is in it is looked at, and more are no use to anybody."""
 SLICE: Final = 200
 """Files that are looked at in one go."""
 BEYOND: Final = Held(1 << 62, 1 << 62)
@@ -26,7 +25,7 @@ def holds(workspace: Path) -> Held:
     return held
 
 
-def holds_open(folders: Sequence[Path], root: int, processes: int) -> Iterator[Held]:
+def holds_open(folders: Sequence[Path], root: int, processes: int) -> Generator[Held]:
     """What the folders hold, and with it what that many processes under a root keep in files without a name.
 
     It comes in parts, between which others may have their turn.
@@ -54,21 +53,20 @@ def _walk(folder: int, depth: int, linked: set[int]) -> Iterator[Held]:
         yield BEYOND
         return
     size = files = 0
-    with os.scandir(folder) as entries:
+    inside: list[str] = []
+    with os.scandir(folder) as entries:  # which is a second descriptor, and closed before anything in it is opened
         for entry in entries:
             try:
                 found = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode):
-                    inner = os.open(entry.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                    try:
-                        yield from _walk(inner, depth + 1, linked)
-                    finally:
-                        os.close(inner)
             except PermissionError:  # it took away the right to look
                 yield BEYOND
                 return
-            except OSError:  # gone meanwhile, or another thing by now
+            except OSError as error:  # gone meanwhile
+                if error.errno in EXHAUSTED:
+                    raise
                 continue
+            if stat.S_ISDIR(found.st_mode):
+                inside.append(entry.name)
             files += 1
             if found.st_ino not in linked:
                 size += max(found.st_size, found.st_blocks * 512)
@@ -78,6 +76,20 @@ def _walk(folder: int, depth: int, linked: set[int]) -> Iterator[Held]:
                 yield Held(size, files)
                 size = files = 0
     yield Held(size, files)
+    for name in inside:
+        try:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        except PermissionError:
+            yield BEYOND
+            return
+        except OSError as error:  # gone meanwhile, or another thing by now
+            if error.errno in EXHAUSTED:
+                raise
+            continue
+        try:
+            yield from _walk(inner, depth + 1, linked)
+        finally:
+            os.close(inner)
 
 
 def _nameless(processes: Iterable[Member], devices: Set[int]) -> Iterator[Held]:
@@ -86,7 +98,7 @@ def _nameless(processes: Iterable[Member], devices: Set[int]) -> Iterator[Held]:
     for member in processes:
         size = 0
         for path in _listed(Path("/proc", str(member.pid), "fd")):
-            with contextlib.suppress(OSError):
+            with VANISHING:
                 found = path.stat()
                 if found.st_nlink == 0 and found.st_dev in devices and found.st_ino not in seen:
                     seen.add(found.st_ino)
@@ -99,18 +111,16 @@ def _nameless(processes: Iterable[Member], devices: Set[int]) -> Iterator[Held]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    try:
+    with VANISHING:
         return list(folder.iterdir())
-    except OSError:
-        return []
+    return []
 
 
 def _mapped(pid: int, devices: Set[int]) -> Iterator[tuple[int, int]]:
     """The mapped files without a name: inode and end of what is mapped."""
-    try:
+    content = b""
+    with VANISHING:
         content = Path(f"/proc/{pid}/maps").read_bytes()
-    except OSError:
-        return
     if b"(deleted)" not in content:
         return
     names = {b"%02x:%02x" % (os.major(device), os.minor(device)) for device in devices}

@@ -1,6 +1,5 @@
 """What is to be run, how it ended, and what every way of locking it in has in common."""
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ from msgspec import Struct
 from outrider.schema import LocalError
 
 from .contract import Limits
+from .turns import Turns
 
 WORKSPACE: Final = "/workspace"
 """Where a script finds its workspace. In a command and its variables it stands for the folder in every sandbox."""
@@ -86,9 +86,9 @@ class Tree(NamedTuple):
     ending: Signals
 
 
-def starts() -> asyncio.Semaphore:
+def starts() -> Turns:
     """One for a new sandbox: building more at once than there are processors takes longer, and the event loop waits."""
-    return asyncio.Semaphore(os.cpu_count() or 1)
+    return Turns(os.cpu_count() or 1)
 
 
 class Sandbox(Protocol):
@@ -97,8 +97,8 @@ class Sandbox(Protocol):
     name: str
     advice: str
     """What to do where it is installed and does not work."""
-    starts: asyncio.Semaphore
-    """For as many as are built at once; it belongs to the event loop of the device."""
+    starts: Turns
+    """For as many as are built at once."""
 
     def launch(self, run: Run) -> AbstractContextManager[Launch]:
         """Prepare a start; the context is left when all has ended. Both take time that no loop has."""
