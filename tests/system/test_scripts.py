@@ -180,6 +180,27 @@ async def test_many_scripts_at_once_are_run_and_one_more_is_busy(begin: Begin) -
     assert results[-1]["error"]["code"] == "busy"
 
 
+@pytest.mark.parametrize("journal", [(), ("--journal", "memory")])
+async def test_device_that_is_started_twice_leaves_the_scripts_of_the_first_alone(
+    begin: Begin, launch: Launch, journal: tuple[str, ...]
+) -> None:
+    outsider = await begin(*journal)
+    files = {
+        "main.py": "import os, time\nprint('begun', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.05)\n"
+        "import late; print(late.X)",
+        "late.py": "X = 'late'",
+    }
+    id = await outsider.start("run_script", {"files": files})
+    async with asyncio.timeout(PATIENCE):
+        while "begun" not in sent(outsider, id, "stdout"):
+            await outsider.peer.round_trip()
+    second = launch("--ready", "--allow-scripts", *journal, id=outsider.device.id)
+    assert await second.process.wait(timeout=PATIENCE) == 1
+    assert "runs already" in second.process.errors
+    await run(outsider, "open('go', 'w')")
+    assert (await outsider.result(id, timeout=PATIENCE))["value"]["stdout"] == "begun\nlate\n"
+
+
 async def test_purge_while_a_script_runs_says_so(begin: Begin) -> None:
     outsider = await begin()
     id = await outsider.start("run_script", {"source": "import time; time.sleep(60)"})

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, ParamSpec, TypeVar
 
 from msgspec import Meta, json
 
@@ -21,6 +22,9 @@ from .refusals import ScriptRefused
 from .sandbox import Run, Sandbox, execute
 from .settings import Settings, granted
 from .workspace import Owner, Workspaces
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DEFAULT_MAIN: Final = "script.py"
 ENTRY: Final = "main.py"
@@ -87,8 +91,8 @@ class ScriptCommands:
         wanted = await self._requirements(owner, script, metadata, requirements, infer_requirements)
         output = Output(job, limit=limits.output, room=self._room)
         with self._workspaces.running(owner) as workspace:
-            await asyncio.to_thread(self._workspaces.write, owner, written)
-            async with self._packages(wanted, job) as packages, self._sent(written) as sent:
+            await to_the_end(self._workspaces.write, owner, written)
+            async with self._packages(wanted, job) as packages, keeping(self._workspaces, written) as sent:
                 run = Run(
                     command=(self._interpreter.path, *beginning(sent, script.main, args)),
                     workspace=workspace,
@@ -163,20 +167,37 @@ class ScriptCommands:
         return checked
 
     @contextlib.asynccontextmanager
-    async def _sent(self, files: Mapping[tuple[str, ...], bytes]) -> AsyncGenerator[Path]:
-        folder = await asyncio.to_thread(self._workspaces.keep_sent, files)
-        try:
-            yield folder
-        finally:
-            await asyncio.to_thread(self._workspaces.forget_sent, folder)
-
-    @contextlib.asynccontextmanager
     async def _packages(self, requirements: Sequence[str], job: Job) -> AsyncGenerator[tuple[Path, ...]]:
         if not requirements or self._environments is None:
             yield ()
             return
         async with self._environments.holding(requirements, lambda text: job.report(text=text)) as folder:
             yield (folder,)
+
+
+@contextlib.asynccontextmanager
+async def keeping(workspaces: Workspaces, files: Mapping[tuple[str, ...], bytes]) -> AsyncGenerator[Path]:
+    """A folder with the files of one run, which is gone afterwards, whenever that is cancelled."""
+    folder = workspaces.place_for_sent()
+    try:
+        await to_the_end(workspaces.keep_sent, folder, files)
+        yield folder
+    finally:
+        await to_the_end(workspaces.forget_sent, folder)
+
+
+async def to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it in a thread, and wait for its end also when cancelled: nothing is done behind who cleans up."""
+    running = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait((running,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from running.exception()
+    return running.result()
 
 
 def chosen(source: str | None, files: Mapping[str, str] | None, main: str | None) -> Script:
