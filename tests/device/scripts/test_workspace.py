@@ -11,6 +11,7 @@ import pytest
 
 from outrider.device.scripts import quota, workspace
 from outrider.device.scripts.commands import keeping
+from outrider.device.scripts.limits import Held
 from outrider.device.scripts.refusals import NoSuchFile, ScriptRefused, WorkspacesInUse
 from outrider.device.scripts.workspace import Owner, Workspaces
 
@@ -302,7 +303,7 @@ def test_nobody_waits_for_the_files_of_another(
     writing, go_on = threading.Event(), threading.Event()
     holds = quota.holds
 
-    def slow(path: Path) -> quota.Held:
+    def slow(path: Path) -> Held:
         if path == folder:
             writing.set()
             assert go_on.wait(10)
