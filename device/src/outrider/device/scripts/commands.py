@@ -32,6 +32,9 @@ ENTRY: Final = "main.py"
 LONGEST_ARGUMENT: Final = 100_000
 """Bytes; Linux takes 131,072, MAX_ARG_STRLEN in execve(2)."""
 
+INFERRED_AT_ONCE: Final = 2
+"""Runs whose imports are looked for at the same time: each may take memory."""
+
 AROUND: Final = 512
 """Bytes of a value kept free for what stands around its text or data."""
 
@@ -51,6 +54,7 @@ class ScriptCommands:
 
     _workspaces: Workspaces
     _environments: Environments | None
+    _inferring: asyncio.Semaphore
 
     def __init__(self, settings: Settings, sandbox: Sandbox, interpreter: Interpreter, *, max_size: int) -> None:
         self._settings = settings
@@ -62,6 +66,7 @@ class ScriptCommands:
         """Take what the device's own place on the disk holds: workspaces, and packages where such are installed."""
         self._workspaces = workspaces
         self._environments = environments
+        self._inferring = asyncio.Semaphore(INFERRED_AT_ONCE)
 
     async def run_script(
         self,
@@ -156,7 +161,8 @@ class ScriptCommands:
 
             named = {name_of(each) for each in check_requirements(asked)}
             there = [file.name for file in await asyncio.to_thread(self._workspaces.list, owner)]
-            inferred = await asyncio.to_thread(packages_of, script.files, there)
+            async with self._inferring:
+                inferred = await packages_of(script.files, there)
             asked += [each for each in inferred if name_of(each) not in named]
         checked = check_requirements(asked)
         if checked and self._environments is None:
