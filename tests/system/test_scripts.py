@@ -165,6 +165,25 @@ async def test_output_that_no_result_holds_is_cut_with_a_notice(scripting: Outsi
     assert len(sent(scripting, id, "stdout")) < 10_100
 
 
+async def test_endless_output_costs_the_device_no_memory(begin: Begin) -> None:
+    outsider = await begin("--script-no-packages")
+    await run(outsider, "print('x' * 1_000_000)")  # what a first script needs
+    before = memory(outsider, "VmRSS")
+    source = "import sys\nfor _ in range(1000): sys.stdout.buffer.write(b'x' * 100_000)"
+    id = await outsider.start("run_script", {"source": source})
+    result = await outsider.result(id, timeout=PATIENCE)
+    assert (result["status"], result["value"]["exit_code"]) == ("done", 0)
+    assert result["value"]["stdout"].endswith(" of 100,000,000 bytes]\n")
+    assert sent(outsider, id, "stdout").endswith(" bytes is not sent]\n")
+    assert memory(outsider, "VmHWM") - before < 50_000_000
+
+
+def memory(outsider: Outsider, what: str) -> int:
+    """Bytes of the device's process."""
+    status = Path(f"/proc/{outsider.device.process.pid}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith(what)).split()[1])
+
+
 async def test_environment_of_the_device_stays_with_it(scripting: Outsider) -> None:
     result = await run(scripting, "import os; print(sorted(os.environ))")
     assert "OUTRIDER" not in result["value"]["stdout"]
@@ -178,6 +197,42 @@ async def test_many_scripts_at_once_are_run_and_one_more_is_busy(begin: Begin) -
     results = [await outsider.result(id, timeout=PATIENCE) for id in ids]
     assert [result["status"] for result in results] == ["done"] * 10 + ["rejected"]
     assert results[-1]["error"]["code"] == "busy"
+
+
+async def test_a_hundred_scripts_at_once_are_each_right(begin: Begin) -> None:
+    outsider = await begin("--script-parallel", "100", "--script-no-packages")
+    source = (
+        "import sys\nnumber = int(sys.argv[1])\ntext = str(sum(each * number for each in range(1000)))\n"
+        "open(f'{number}.txt', 'w').write(text)\nprint(number, text)"
+    )
+    ids = [await outsider.start("run_script", {"source": source, "args": [str(number)]}) for number in range(100)]
+    for number, id in enumerate(ids):
+        result = await outsider.result(id, timeout=60)
+        assert (result["status"], result["value"]["stdout"]) == ("done", f"{number} {499_500 * number}\n")
+    listed = {file["name"]: file["size"] for file in (await outsider.ask("list_files"))["value"]}
+    assert listed.pop("script.py") == len(source)
+    assert listed == {f"{number}.txt": len(str(499_500 * number)) for number in range(100)}
+
+
+@pytest.mark.parametrize("journal", [(), ("--journal", "memory")])
+async def test_device_that_is_started_twice_leaves_the_scripts_of_the_first_alone(
+    begin: Begin, launch: Launch, journal: tuple[str, ...]
+) -> None:
+    outsider = await begin(*journal)
+    files = {
+        "main.py": "import os, time\nprint('begun', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.05)\n"
+        "import late; print(late.X)",
+        "late.py": "X = 'late'",
+    }
+    id = await outsider.start("run_script", {"files": files})
+    async with asyncio.timeout(PATIENCE):
+        while "begun" not in sent(outsider, id, "stdout"):
+            await outsider.peer.round_trip()
+    second = launch("--ready", "--allow-scripts", *journal, id=outsider.device.id)
+    assert await second.process.wait(timeout=PATIENCE) == 1
+    assert "runs already" in second.process.errors
+    await run(outsider, "open('go', 'w')")
+    assert (await outsider.result(id, timeout=PATIENCE))["value"]["stdout"] == "begun\nlate\n"
 
 
 async def test_purge_while_a_script_runs_says_so(begin: Begin) -> None:
@@ -198,7 +253,7 @@ async def test_packages_are_installed_as_the_script_says(begin: Begin, tmp_path:
     inline = '# /// script\n# dependencies = ["alpha"]\n# ///\nimport alpha, beta; print(alpha.VERSION, beta.VERSION)'
     id = await outsider.start("run_script", {"source": inline, "requirements": ["beta>=2"]})
     assert (await outsider.result(id, timeout=PATIENCE))["value"]["stdout"] == "1.0 2.0\n"
-    assert [each["text"] for each in outsider.progress(id) if each.get("text")] == ["installing alpha, beta>=2"]
+    assert [each["text"] for each in outsider.progress(id) if each.get("text")] == ["installing packages"]
     inferred = await run(outsider, "import alpha\nprint(alpha.VERSION)", infer_requirements=True)
     assert inferred["value"]["stdout"] == "1.0\n"
     written = await run(outsider, "import alpha; open(alpha.__file__, 'w')", requirements=["alpha"])
@@ -302,6 +357,35 @@ async def test_without_an_interpreter_the_device_does_not_start(spawn: Processes
     process = spawn(script("outrider-device"), "run", *arguments, cwd=ROOT)
     assert await process.wait() == 1
     assert "/bin/false" in process.errors
+    assert "Traceback" not in process.errors
+
+
+@pytest.mark.parametrize(
+    ("missing", "sandbox", "says"),
+    [
+        ("from outrider.device.scripts import bubblewrap; bubblewrap.PATH = '/nowhere'", "bubblewrap", "apt install"),
+        ("sys.modules['landlock'] = None", "landlock", "pip install 'outrider-device[scripts]'"),
+    ],
+)
+async def test_without_the_chosen_sandbox_the_device_does_not_start(
+    spawn: Processes, missing: str, sandbox: str, says: str
+) -> None:
+    options = ["run", "--id", "lamp", "--allow-scripts", "--script-sandbox", sandbox]
+    process = spawn.python("-c", f"import sys; {missing}; from outrider.device.main import main; main({options})")
+    assert await process.wait() == 1
+    assert f"scripts cannot be locked in on this machine. {sandbox}: " in process.errors
+    assert says in process.errors
+    assert "Traceback" not in process.errors
+
+
+async def test_without_the_package_for_filters_no_sandbox_is_taken_for_one(spawn: Processes) -> None:
+    code = (
+        "import sys; sys.modules['pyseccomp'] = None; from outrider.device.main import main; "
+        "main(['run', '--id', 'lamp', '--allow-scripts'])"
+    )
+    process = spawn.python("-c", code)
+    assert await process.wait() == 1
+    assert "pip install 'outrider-device[scripts]'" in process.errors
     assert "Traceback" not in process.errors
 
 

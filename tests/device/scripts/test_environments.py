@@ -6,14 +6,14 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from outrider.device.scripts.contract import MIB
 from outrider.device.scripts.environments import Environments
-from outrider.device.scripts.installer import Installer, environment_of_uv
+from outrider.device.scripts.installer import Installer, environment_of_uv, size_of_tree
 from outrider.device.scripts.interpreter import Interpreter, find_interpreter
 from outrider.device.scripts.refusals import PackagesUnavailable
 from tests.device.scripts.wheels import make_wheel
@@ -68,7 +68,7 @@ async def test_package_and_what_it_needs_are_installed(make: Make) -> None:
     told = Told()
     async with make().holding(("beta",), told) as folder:
         assert (imported(folder, "beta"), imported(folder, "alpha")) == ("1.0", "1.0")
-    assert told == ["installing beta"]
+    assert told == ["installing packages"]
 
 
 async def test_versions_are_kept_to(make: Make) -> None:
@@ -83,7 +83,7 @@ async def test_same_set_is_installed_once(make: Make) -> None:
         assert await version(environments, "alpha", "beta", told=told) == "1.0"
     assert await version(environments, "beta", "alpha", told=told) == "1.0"
     assert await version(make(), "alpha", "beta", told=told) == "1.0"
-    assert told == ["installing alpha, beta"]
+    assert told == ["installing packages"]
 
 
 async def test_same_set_is_installed_once_for_many_at_once(make: Make, tmp_path: Path) -> None:
@@ -160,7 +160,80 @@ async def test_sets_used_longest_ago_make_room_and_those_in_use_stay(make: Make,
         assert len(sets(tmp_path)) == 2
         async with environments.holding(("two",), told):
             pass
-    assert told == ["installing one", "installing two", "installing three", "installing two"]
+    assert told == ["installing packages"] * 4
+
+
+async def test_sets_in_use_that_leave_no_room_are_said(make: Make, wheels: Path, tmp_path: Path) -> None:
+    for name in ("one", "two", "three"):
+        make_wheel(wheels, name, files={f"{name}_data.bin": os.urandom(400_000)})
+    environments = make(most=1_000_000)
+    async with environments.holding(("one",), Told()), environments.holding(("two",), Told()):
+        with pytest.raises(PackagesUnavailable, match="no room"):
+            await version(environments, "three")
+        assert (len(sets(tmp_path)), left(tmp_path)) == (2, [])
+    async with environments.holding(("three",), Told()):
+        assert len(sets(tmp_path)) == 2
+
+
+async def test_sets_that_are_installed_at_once_are_bounded_together(make: Make, wheels: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        make_wheel(wheels, f"many{number}", files={f"many{number}_data.bin": os.urandom(400_000)})
+    several = [make(most=1_000_000) for _ in range(2)]  # as two processes
+    everyone, release = asyncio.Semaphore(0), asyncio.Event()
+
+    async def hold(number: int) -> bool:
+        try:
+            async with several[number % 2].holding((f"many{number}",), Told()):
+                everyone.release()
+                await release.wait()
+                return True
+        except PackagesUnavailable:
+            everyone.release()
+            return False
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(hold(number)) for number in range(4)]
+        for _ in tasks:
+            await everyone.acquire()
+        assert size_of_tree(tmp_path / "packages") < 1_000_000
+        release.set()
+    assert sum(task.result() for task in tasks) <= 2
+
+
+async def test_size_counts_what_is_installed_and_what_is_temporary(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_bytes(bytes(8192))
+    os.link(tmp_path / "one" / "data", tmp_path / "two" / "link")
+    assert size_of_tree(tmp_path / "one", tmp_path / "two") == 16384
+
+
+async def test_failure_is_that_of_all_who_waited(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Sequence[str]] = []
+    install = Installer.install
+
+    async def counted(
+        self: Installer, requirements: Sequence[str], folder: Path, look: Callable[[], Awaitable[None]]
+    ) -> None:
+        tries.append(requirements)
+        await install(self, requirements, folder, look)
+
+    monkeypatch.setattr(Installer, "install", counted)
+    environments = make()
+    found = await asyncio.gather(*(version(environments, "gamma") for _ in range(10)), return_exceptions=True)
+    assert {type(each) for each in found} == {PackagesUnavailable}
+    assert len(tries) == 1
+
+
+async def test_one_who_waits_is_cancelled_and_the_others_get_their_packages(make: Make) -> None:
+    environments = make()
+    first, second = (asyncio.create_task(version(environments, "alpha")) for _ in range(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == "2.0"
+    with pytest.raises(asyncio.CancelledError):
+        await first
 
 
 async def test_set_that_is_too_large_is_refused_while_it_comes(make: Make, wheels: Path, tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
 """What a script says that it needs."""
 
-import pytest
+import re
+import time
 
-from outrider.device.scripts.metadata import check_python, check_requirements, metadata_of, name_of
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from outrider.device.scripts.metadata import LARGEST, blocks_of, check_python, check_requirements, metadata_of, name_of
 from outrider.device.scripts.refusals import ScriptRefused
 
 BLOCK = """#!/usr/bin/env python3
@@ -45,12 +50,38 @@ def test_block_that_is_not_well_formed_is_refused(text: str, says: str) -> None:
         metadata_of(text)
 
 
+REFERENCE = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""As PEP 723 has it."""
+
+LINES = ["# /// script", "# /// a", "# /// a b", "# ///", "# /// ", "#", "# x = 1", "#x", "x", "", "#\t", "# \x0c"]
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=12).map("\n".join))
+def test_blocks_are_those_that_the_pep_finds(text: str) -> None:
+    found = [(type, "".join(f"{line}\n" for line in lines)) for type, lines in blocks_of(text)]
+    assert found == [(block["type"], block["content"]) for block in REFERENCE.finditer(text)]
+
+
+@pytest.mark.parametrize("text", ["# /// a\n" * 40_000, "# /// script\n#\n" * 20_000, "# ///\n" * 40_000])
+def test_blocks_without_an_end_take_no_time(text: str) -> None:
+    began = time.process_time()
+    assert metadata_of(text).dependencies == []
+    assert time.process_time() - began < 1
+
+
+def test_block_that_takes_tomllib_too_long_is_refused() -> None:
+    with pytest.raises(ScriptRefused, match="too long"):
+        metadata_of(f"# /// script\n# {'a.' * LARGEST}a = 1\n# ///\n")
+    with pytest.raises(ScriptRefused, match="not well formed"):
+        metadata_of(f"# /// script\n# x = {'[' * 5_000}\n# ///\n")
+
+
 @pytest.mark.parametrize("requires", ["", ">=3.11", ">=3.8,<4"])
 def test_python_that_fits_is_taken(requires: str) -> None:
     check_python(requires, "3.11.7")
 
 
-@pytest.mark.parametrize("requires", [">=3.99", "<3", "three"])
+@pytest.mark.parametrize("requires", [">=3.99", "<3", "three", ">=3," * 1000])
 def test_python_that_does_not_fit_is_refused(requires: str) -> None:
     with pytest.raises(ScriptRefused, match=r"requires|range"):
         check_python(requires, "3.11.7")

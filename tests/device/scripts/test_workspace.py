@@ -1,13 +1,18 @@
 """Workspaces: each owner's own, within its quota, and never a way out, whatever a script left there."""
 
+import asyncio
 import os
 import stat
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from outrider.device.scripts.refusals import NoSuchFile, ScriptRefused
+from outrider.device.scripts import quota, workspace
+from outrider.device.scripts.commands import keeping
+from outrider.device.scripts.limits import Held
+from outrider.device.scripts.refusals import NoSuchFile, ScriptRefused, WorkspacesInUse
 from outrider.device.scripts.workspace import Owner, Workspaces
 
 ANN = Owner("ann", "")
@@ -234,6 +239,7 @@ def test_purge_while_a_script_runs_is_refused(workspaces: Workspaces) -> None:
 
 def test_purge_that_was_broken_off_is_finished_at_the_next_start(workspaces: Workspaces, folder: Path) -> None:
     folder.rename(folder.with_name("removed-123"))
+    workspaces.close()
     again = Workspaces(folder.parent, user=None, quota=1000, files=5, patterns=("*.py",))
     assert list(folder.parent.iterdir()) == []
     assert names(again) == []
@@ -252,3 +258,67 @@ def test_files_belong_to_the_user_whom_scripts_get(tmp_path: Path) -> None:
     assert {path.stat().st_uid for path in (folder, folder / "lib", folder / "lib" / "x.py")} == {65534}
     assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o711
     assert (folder.parent.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)) == (0, 0o700)
+
+
+def test_second_process_leaves_what_runs_alone(
+    workspaces: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "PATIENCE", 0.1)
+    sent = workspaces.place_for_sent()
+    workspaces.keep_sent(sent, {("main.py",): b"1"})
+    with pytest.raises(WorkspacesInUse, match="runs already"):
+        Workspaces(tmp_path / "workspaces", user=None, quota=1000, files=5, patterns=("*.py",))
+    assert (sent / "main.py").read_text() == "1"
+
+
+async def test_cancelled_while_it_is_written_leaves_nothing_of_what_was_sent(
+    workspaces: Workspaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    keep = workspaces.keep_sent
+
+    def slow(folder: Path, files: Mapping[tuple[str, ...], bytes]) -> None:
+        writing.set()
+        assert go_on.wait(10)
+        keep(folder, files)
+
+    async def run() -> None:
+        async with keeping(workspaces, {("main.py",): b"1"}):
+            pass
+
+    monkeypatch.setattr(workspaces, "keep_sent", slow)
+    task = asyncio.create_task(run())
+    await asyncio.to_thread(writing.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list((tmp_path / "workspaces").iterdir()) == []
+
+
+def test_nobody_waits_for_the_files_of_another(
+    workspaces: Workspaces, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    holds = quota.holds
+
+    def slow(path: Path) -> Held:
+        if path == folder:
+            writing.set()
+            assert go_on.wait(10)
+        return holds(path)
+
+    monkeypatch.setattr(quota, "holds", slow)
+    ann = threading.Thread(target=send, args=(workspaces, {"x.py": ""}))
+    ann.start()
+    bob = threading.Thread(target=send, args=(workspaces, {"y.py": ""}, BOB))
+    try:
+        assert writing.wait(10)
+        bob.start()
+        bob.join(5)
+        assert names(workspaces, BOB) == ["y.py"]
+    finally:
+        go_on.set()
+        ann.join()
+        bob.join()

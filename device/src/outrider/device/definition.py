@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast, overload
 
@@ -86,7 +87,7 @@ class Definition:
         self.max_size = _check_limit("max_size", max_size, *SIZES)
         self.commands: dict[str, Registration] = {}
         self.backgrounds: list[Callable[[], Awaitable[object]]] = []
-        self.openings: list[Callable[[Address, str], None]] = []
+        self.openings: list[Callable[[Address, str], AbstractContextManager[object] | None]] = []
         self._register(builtin.ping, idempotent=True, inline=True)
 
     @overload
@@ -150,10 +151,12 @@ class Definition:
         self.backgrounds.append(function)
         return function
 
-    def before_serving(self, function: Callable[[Address, str], None], /) -> None:
+    def before_serving(self, function: Callable[[Address, str], AbstractContextManager[object] | None], /) -> None:
         """Call a function with the broker's address and the topics' prefix each time before the device is served.
 
-        What it raises, `serve` raises: for what must not be on just any broker, or is prepared on the disk.
+        What it raises, `serve` raises: for what must not be on just any broker, or is prepared on the disk. The journal
+        is open by then, so no other process serves this device. A context manager that it returns is entered, and left
+        when the device is served no more.
         """
         self.openings.append(function)
 

@@ -57,9 +57,9 @@ class Device(Definition, Calls, Emits):
         :raises SubscribeRefused: the broker does not let this device read its commands.
         """
         address = Address.parse(broker)
-        for prepare in self.openings:
-            prepare(address, Topics(prefix).prefix)
-        with self._open_journal(Topics(prefix).prefix) as journal:
+        with self._open_journal(Topics(prefix).prefix) as journal, contextlib.ExitStack() as opened:
+            for prepare in self.openings:
+                opened.enter_context(prepare(address, Topics(prefix).prefix) or contextlib.nullcontext())
             self._endpoint = Endpoint(self, address, journal, prefix=prefix, clock=clock)
             if self._stopped:
                 self._endpoint.stop()

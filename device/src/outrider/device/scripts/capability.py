@@ -1,7 +1,12 @@
 """Scripts as a capability of a device: what must be there for it, and on which brokers it is given."""
 
+import contextlib
+import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from ipaddress import ip_address
+
+from msgspec import json
 
 from outrider.device.address import Address
 from outrider.device.definition import Definition
@@ -55,22 +60,29 @@ class Scripts(Settings, frozen=True, kw_only=True):
         interpreter: Interpreter,
         installer: Installer | None,
         user: int | None,
-    ) -> Callable[[Address, str], None]:
-        def open(address: Address, prefix: str) -> None:
+    ) -> Callable[[Address, str], AbstractContextManager[object]]:
+        def open(address: Address, prefix: str) -> AbstractContextManager[object]:
             check_broker(address)
             allow_files()
             delegated()
             folder = place(self.folder, user)
             check_folders(interpreter, (folder, state_folder()))
-            # `+` is in no level of a prefix, so that no two devices have one folder.
-            own = folder / "workspaces" / "+".join((*prefix.split("/"), device.id))
+            own = folder / "workspaces" / folder_of(device.id, prefix, address)
             workspaces = Workspaces(own, user=user, quota=self.quota, files=self.files, patterns=self.patterns)
             environments = None
             if installer is not None:
                 environments = Environments(folder / "packages", installer, most=self.packages_size)
             commands.open(workspaces, environments)
+            return contextlib.closing(workspaces)
 
         return open
+
+
+def folder_of(device: str, prefix: str, address: Address) -> str:
+    """The name of a device's folder for workspaces: another one for each broker, where names mean other requesters."""
+    broker = sorted((each.host, each.port, each.path if each.kind == "unix" else "") for each in address.each)
+    digest = hashlib.sha256(json.encode((device, prefix, broker))).hexdigest()
+    return f"{device}+{digest[:32]}"
 
 
 def check_broker(address: Address) -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, ParamSpec, TypeVar
 
 from msgspec import Meta, json
 
@@ -22,11 +23,17 @@ from .sandbox import Run, Sandbox, execute
 from .settings import Settings, granted
 from .workspace import Owner, Workspaces
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 DEFAULT_MAIN: Final = "script.py"
 ENTRY: Final = "main.py"
 
 LONGEST_ARGUMENT: Final = 100_000
 """Bytes; Linux takes 131,072, MAX_ARG_STRLEN in execve(2)."""
+
+INFERRED_AT_ONCE: Final = 2
+"""Runs whose imports are looked for at the same time: each may take memory."""
 
 AROUND: Final = 512
 """Bytes of a value kept free for what stands around its text or data."""
@@ -47,6 +54,7 @@ class ScriptCommands:
 
     _workspaces: Workspaces
     _environments: Environments | None
+    _inferring: asyncio.Semaphore
 
     def __init__(self, settings: Settings, sandbox: Sandbox, interpreter: Interpreter, *, max_size: int) -> None:
         self._settings = settings
@@ -58,6 +66,7 @@ class ScriptCommands:
         """Take what the device's own place on the disk holds: workspaces, and packages where such are installed."""
         self._workspaces = workspaces
         self._environments = environments
+        self._inferring = asyncio.Semaphore(INFERRED_AT_ONCE)
 
     async def run_script(
         self,
@@ -87,8 +96,8 @@ class ScriptCommands:
         wanted = await self._requirements(owner, script, metadata, requirements, infer_requirements)
         output = Output(job, limit=limits.output, room=self._room)
         with self._workspaces.running(owner) as workspace:
-            await asyncio.to_thread(self._workspaces.write, owner, written)
-            async with self._packages(wanted, job) as packages, self._sent(written) as sent:
+            await to_the_end(self._workspaces.write, owner, written)
+            async with self._packages(wanted, job) as packages, keeping(self._workspaces, written) as sent:
                 run = Run(
                     command=(self._interpreter.path, *beginning(sent, script.main, args)),
                     workspace=workspace,
@@ -152,7 +161,8 @@ class ScriptCommands:
 
             named = {name_of(each) for each in check_requirements(asked)}
             there = [file.name for file in await asyncio.to_thread(self._workspaces.list, owner)]
-            inferred = await asyncio.to_thread(packages_of, script.files, there)
+            async with self._inferring:
+                inferred = await packages_of(script.files, there)
             asked += [each for each in inferred if name_of(each) not in named]
         checked = check_requirements(asked)
         if checked and self._environments is None:
@@ -163,20 +173,37 @@ class ScriptCommands:
         return checked
 
     @contextlib.asynccontextmanager
-    async def _sent(self, files: Mapping[tuple[str, ...], bytes]) -> AsyncGenerator[Path]:
-        folder = await asyncio.to_thread(self._workspaces.keep_sent, files)
-        try:
-            yield folder
-        finally:
-            await asyncio.to_thread(self._workspaces.forget_sent, folder)
-
-    @contextlib.asynccontextmanager
     async def _packages(self, requirements: Sequence[str], job: Job) -> AsyncGenerator[tuple[Path, ...]]:
         if not requirements or self._environments is None:
             yield ()
             return
         async with self._environments.holding(requirements, lambda text: job.report(text=text)) as folder:
             yield (folder,)
+
+
+@contextlib.asynccontextmanager
+async def keeping(workspaces: Workspaces, files: Mapping[tuple[str, ...], bytes]) -> AsyncGenerator[Path]:
+    """A folder with the files of one run, which is gone afterwards, whenever that is cancelled."""
+    folder = workspaces.place_for_sent()
+    try:
+        await to_the_end(workspaces.keep_sent, folder, files)
+        yield folder
+    finally:
+        await to_the_end(workspaces.forget_sent, folder)
+
+
+async def to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it in a thread, and wait for its end also when cancelled: nothing is done behind who cleans up."""
+    running = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait((running,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from running.exception()
+    return running.result()
 
 
 def chosen(source: str | None, files: Mapping[str, str] | None, main: str | None) -> Script:

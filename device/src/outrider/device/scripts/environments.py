@@ -18,8 +18,10 @@ from typing import Final
 
 from msgspec import json
 
+from .contract import MIB
 from .installer import Installer, size_of_tree
 from .places import make
+from .refusals import PackagesUnavailable
 
 POLL: Final = 0.05
 """Seconds between two tries to get a lock that another process has."""
@@ -33,18 +35,27 @@ _UNFINISHED: Final = ".new-"
 _REMOVED: Final = ".removed-"
 
 
+class _Making:
+    """A set that is being installed, and how many wait for it."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.waiting = 0
+
+
 class Environments:
     """Sets of installed packages in one folder.
 
     :param folder: where they are; made where there is none.
-    :param most: bytes that they may have in all; those used last stay.
+    :param most: bytes that they may have in all, with those that are being installed; those used last stay.
     """
 
     def __init__(self, folder: Path, installer: Installer, *, most: int) -> None:
         self._folder = folder
         self._installer = installer
         self._most = most
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._making: dict[str, _Making] = {}
+        self._fitting = asyncio.Lock()
         self._installing = asyncio.Semaphore(AT_ONCE)
         make(folder)
         self._sweep()
@@ -84,50 +95,80 @@ class Environments:
                 pass  # where there is no set it is removed
 
     async def _make(self, key: str, requirements: Sequence[str], tell: Callable[[str], None]) -> None:
-        """Install a set, unless somebody has done so meanwhile."""
-        lock = self._locks.setdefault(key, asyncio.Lock())
+        """Install a set, once for all who wait for it; it goes on for as long as one of them does."""
+        making = self._making.get(key)
+        if making is None:
+            tell("installing packages")  # which, is their requester's own affair: a job's progress is seen by others
+            making = self._making[key] = _Making(asyncio.create_task(self._made(key, requirements), name="packages"))
+        making.waiting += 1
         try:
-            async with lock:
-                if (self._folder / key / "packages").exists():
-                    return
-                tell(f"installing {', '.join(requirements)}")
-                while True:
-                    with self._locked(key, fcntl.LOCK_EX) as got:
-                        if got:
-                            if not (self._folder / key / "packages").exists():
-                                async with self._installing:
-                                    await self._install(key, requirements)
-                            return
-                    await asyncio.sleep(POLL)
+            await asyncio.shield(making.task)
         finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
+            making.waiting -= 1
+            if self._making.get(key) is making and (making.task.done() or not making.waiting):
+                del self._making[key]
+            if not making.waiting and not making.task.done():
+                making.task.cancel()
+                await asyncio.wait((making.task,))
+
+    async def _made(self, key: str, requirements: Sequence[str]) -> None:
+        """Install a set, unless another process has done so meanwhile."""
+        while True:
+            with self._locked(key, fcntl.LOCK_EX) as got:
+                if got:
+                    if not (self._folder / key / "packages").exists():
+                        async with self._installing:
+                            await self._install(key, requirements)
+                    return
+            await asyncio.sleep(POLL)
 
     async def _install(self, key: str, requirements: Sequence[str]) -> None:
         new = self._folder / f"{_UNFINISHED}{key}-{secrets.token_hex(8)}"
         try:
             make(new)
-            await self._installer.install(requirements, new / "packages")
+            await self._installer.install(requirements, new / "packages", self._fit)
             size = await asyncio.to_thread(size_of_tree, new)
             (new / _SIZE).write_text(str(size))
-            await asyncio.to_thread(self._make_room, size)
+            await self._fit()
             new.rename(self._folder / key)
         finally:
             await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
 
-    def _make_room(self, size: int) -> None:
-        """Remove the sets that were used longest ago until there is room for one more; those in use stay."""
-        sets = [(each.stat().st_mtime, each, _size(each)) for each in self._folder.iterdir() if _is_set(each)]
-        total = size + sum(size for _, _, size in sets)
+    async def _fit(self) -> None:
+        """See that all there is, and what is just being installed, has no more than it may; sets in use stay.
+
+        :raises PackagesUnavailable: there is no room.
+        """
+        async with self._fitting:
+            over = await asyncio.to_thread(self._make_room)
+        if over > 0:
+            raise PackagesUnavailable(
+                f"there is no room for them: packages of scripts may have {self._most / MIB:,.0f} MiB here, and those "
+                "that other scripts use need it. Send the script again when those have ended, or to another device"
+            )
+
+    def _make_room(self) -> int:
+        """Remove the sets that were used longest ago while there is too much; return by how much it still is."""
+        sets: list[tuple[float, Path, int]] = []
+        over = -self._most
+        for each in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process makes room as well
+                if each.name.startswith(_UNFINISHED):
+                    over += size_of_tree(each)
+                elif _is_set(each):
+                    sets.append((each.stat().st_mtime, each, _size(each)))
+        over += sum(size for _, _, size in sets)
         for _, each, size in sorted(sets):
-            if total <= self._most:
-                return
+            if over <= 0:
+                break
             with self._locked(each.name, fcntl.LOCK_EX) as got:
                 if got:
                     gone = each.with_name(f"{_REMOVED}{secrets.token_hex(8)}")
-                    each.rename(gone)
+                    with contextlib.suppress(FileNotFoundError):
+                        each.rename(gone)
                     shutil.rmtree(gone, ignore_errors=True)
-                    total -= size
+                    over -= size
+        return over
 
     @contextlib.contextmanager
     def _locked(self, key: str, how: int) -> Generator[bool]:

@@ -1,16 +1,29 @@
 """Which packages a script needs, told by what it imports."""
 
-import ast
+import asyncio
+import contextlib
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from functools import cache
 from importlib import import_module
 from importlib.resources import as_file, files
-from typing import Protocol, cast
+from typing import Annotated, Final, Protocol, cast
 
+from msgspec import DecodeError, Meta, json
 from packaging.requirements import InvalidRequirement, Requirement
+
+from . import imports
+from .refusals import ScriptRefused
+
+PATIENCE: Final = 15.0
+"""Seconds for reading the scripts of one run, where the machine has much else to do."""
+
+_ANSWER: Final = 1_000_000
+"""Bytes that are taken of what imports are told in."""
+
+_Names = Annotated[list[Annotated[str, Meta(max_length=imports.LONGEST)]], Meta(max_length=imports.MOST)]
 
 
 class _Mapped(Protocol):
@@ -21,37 +34,61 @@ class _Mapper(Protocol):
     def map_import(self, import_info: object) -> _Mapped: ...
 
 
-def packages_of(texts: Mapping[str, str], there: Iterable[str] = ()) -> list[str]:
+async def packages_of(texts: Mapping[str, str], there: Iterable[str] = ()) -> list[str]:
     """The packages that scripts import, beside the standard library, each other, and what they find in their folder.
 
     An import whose package nobody knows counts as the package of the same name. A file that is not Python has none.
 
     :param texts: by name, with `/` between folders.
     :param there: names of other files in the workspace.
+    :raises ScriptRefused: to read them takes too much.
     """
+    found = await _imported([*texts.values()])
     own = {part.removesuffix(".py") for name in (*texts, *there) for part in name.split("/")}
-    found: set[str] = set()
-    for text in texts.values():
-        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            found.update(_imported(ast.parse(text)))
     third_party = {name for name in found if (top := name.partition(".")[0]) not in own and not _is_standard(top)}
-    return sorted({package for name in third_party if (package := _package(name))})
+    return await asyncio.to_thread(_packages, third_party)
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                yield from (each.name for each in names)
-            case ast.ImportFrom(module=str(module), level=0, names=names):
-                # What is imported from a namespace may be a module of it: `from google.cloud import storage`.
-                yield from (f"{module}.{each.name}" for each in names)
-            case _:
-                pass
+async def _imported(texts: list[str]) -> list[str]:
+    """What texts import, read in a process that ends with its time, and when this is cancelled."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-I", "-S", imports.__file__),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionError):  # it has ended
+                process.stdin.write(json.encode(texts))
+                await process.stdin.drain()
+            process.stdin.close()
+            try:
+                await process.stdout.readexactly(_ANSWER + 1)
+            except asyncio.IncompleteReadError as all:
+                return json.decode(all.partial, type=_Names)
+    except (TimeoutError, DecodeError):
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    raise ScriptRefused(
+        "to find what the script imports takes too long or too much memory: say its packages as requirements, without "
+        "infer_requirements"
+    )
 
 
 def _is_standard(module: str) -> bool:
     return module in sys.stdlib_module_names or module == "__future__"
+
+
+def _packages(modules: Iterable[str]) -> list[str]:
+    return sorted({package for name in modules if (package := _package(name))})
 
 
 def _package(module: str) -> str | None:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -84,9 +84,10 @@ class Installer:
         machine = sorted(machine_settings(os.environ).items())
         return repr((self._interpreter, self._index, machine))
 
-    async def install(self, requirements: Sequence[str], folder: Path) -> None:
+    async def install(self, requirements: Sequence[str], folder: Path, look: Callable[[], Awaitable[None]]) -> None:
         """Install into a new folder.
 
+        :param look: is called all the while, and at an error of its the installation ends.
         :raises PackagesUnavailable: it names what was not found, or is too large.
         """
         temporary = folder.with_name(f"{folder.name}.tmp")  # of uv: on the same disk, so that it can link
@@ -105,7 +106,7 @@ class Installer:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch((folder, temporary), requirements), name="size of packages")
+                watch = group.create_task(self._watch((folder, temporary), requirements, look), name="size of packages")
                 assert process.stderr is not None
                 said = await process.stderr.read()
                 await process.wait()
@@ -131,14 +132,16 @@ class Installer:
             arguments += ["--no-index", "--find-links", self._index] if is_folder else ["--default-index", self._index]
         return arguments
 
-    async def _watch(self, folders: Sequence[Path], requirements: Sequence[str]) -> None:
+    async def _watch(
+        self, folders: Sequence[Path], requirements: Sequence[str], look: Callable[[], Awaitable[None]]
+    ) -> None:
         while True:
             await asyncio.sleep(LOOK)
             await self._check_size(folders, requirements)
+            await look()
 
     async def _check_size(self, folders: Sequence[Path], requirements: Sequence[str]) -> None:
-        sizes = await asyncio.gather(*(asyncio.to_thread(size_of_tree, folder) for folder in folders))
-        if max(sizes) > self._most:
+        if await asyncio.to_thread(size_of_tree, *folders) > self._most:
             raise PackagesUnavailable(
                 f"{', '.join(requirements)} need more than {self._most / MIB:,.0f} MiB, which is what packages of "
                 "scripts may have here"
@@ -170,14 +173,15 @@ def _tidy(folder: Path, temporary: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def size_of_tree(folder: Path) -> int:
-    """Bytes of all files below a folder, of those that are several times there (hard links) once."""
+def size_of_tree(*folders: Path) -> int:
+    """Bytes of all files below the folders, of those that are several times there (hard links) once."""
     sizes: dict[int, int] = {}
-    for above, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                found = os.lstat(os.path.join(above, name))  # noqa: PTH118 - for each of thousands of files
-                sizes[found.st_ino] = size_of(found)
+    for folder in folders:
+        for above, _, names in os.walk(folder):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    found = os.lstat(os.path.join(above, name))  # noqa: PTH118 - for each of thousands of files
+                    sizes[found.st_ino] = size_of(found)
     return sum(sizes.values())
 
 

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct, ValidationError, convert
@@ -18,8 +18,11 @@ MOST: Final = 100
 LONGEST: Final = 300
 """Characters of a requirement."""
 
-_BLOCK: Final = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-"""As PEP 723 has it."""
+LARGEST: Final = 8_000
+"""Characters of a script's block: tomllib takes time with the square of some, 0.15 s for these."""
+
+_OPENING: Final = re.compile(r"# /// ([a-zA-Z0-9-]+)")
+_CLOSING: Final = "# ///"
 
 
 class Metadata(Struct, frozen=True, rename="kebab"):
@@ -34,17 +37,38 @@ def metadata_of(text: str) -> Metadata:
 
     :raises ScriptRefused: the block is not well formed, or there are several.
     """
-    lines = text.replace("\r\n", "\n")
-    blocks = [block for block in _BLOCK.finditer(lines) if block["type"] == "script"]
-    if not blocks:
+    contents = [content for type, content in blocks_of(text.replace("\r\n", "\n")) if type == "script"]
+    if not contents:
         return Metadata()
-    if len(blocks) > 1:
+    if len(contents) > 1:
         raise ScriptRefused("the script has several blocks `# /// script`: keep one")
-    content = "".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines(True))
+    content = "".join(f"{line[2:]}\n" for line in contents[0])
+    if len(content) > LARGEST:
+        raise ScriptRefused(f"the script's block `# /// script` is too long: it may have {LARGEST:,} characters")
     try:
         return convert(tomllib.loads(content), Metadata)
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
+    except (tomllib.TOMLDecodeError, ValidationError, RecursionError) as error:
         raise ScriptRefused(f"the script's block `# /// script` is not well formed (PEP 723): {error}") from None
+
+
+def blocks_of(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Type and lines of each block, as the regular expression of PEP 723 finds them, which takes too long with some.
+
+    A block lies in comments that follow each other, of which each line is `#` or begins with `# `. There it goes from
+    the first line that opens one to the last that closes one, with a line or more in between.
+    """
+    type, lines, closed = "", list[str](), 0
+    for line in (*text.split("\n"), ""):
+        if line != "#" and not line.startswith("# "):
+            if closed:
+                yield type, lines[:closed]
+            type, lines, closed = "", [], 0
+        elif type:
+            if line == _CLOSING:
+                closed = len(lines)
+            lines.append(line)
+        elif opening := _OPENING.fullmatch(line):
+            type = opening[1]
 
 
 def check_python(requires: str, version: str) -> None:
@@ -52,6 +76,8 @@ def check_python(requires: str, version: str) -> None:
 
     :raises ScriptRefused: it needs another one.
     """
+    if len(requires) > LONGEST:
+        raise ScriptRefused(f"requires-python = {requires[:60]!r}… is too long for a range of versions")
     try:
         good = SpecifierSet(requires).contains(version, prereleases=True)
     except InvalidSpecifier:

@@ -23,5 +23,9 @@ class UnreachableFolder(LocalError):
     """A folder for what scripts have on the disk that the user whom they get cannot reach."""
 
 
+class WorkspacesInUse(LocalError):
+    """Another process has this device's workspaces: it serves the same device."""
+
+
 class InsecureBroker(LocalError, ValueError):
     """A broker on which somebody else could send this device scripts."""

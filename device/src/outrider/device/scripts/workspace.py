@@ -5,16 +5,19 @@ nothing is opened before it is known to be a file, and no link is followed.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import stat
 import threading
+import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from msgspec import json
 
@@ -23,7 +26,7 @@ from .contract import MIB, FileChunk, WorkspaceFile
 from .folders import Found, TooDeep, entered, open_by_force, walk
 from .names import check_upload, parts_of
 from .places import make
-from .refusals import NoSuchFile, ScriptRefused
+from .refusals import NoSuchFile, ScriptRefused, WorkspacesInUse
 from .removal import empty
 
 _REMOVED: Final = "removed-"
@@ -31,6 +34,12 @@ _REMOVED: Final = "removed-"
 
 _SENT: Final = "sent-"
 """What the folder of what was sent with one run is called first."""
+
+
+PATIENCE: Final = 3.0
+"""Seconds to wait for a process that has the workspaces and is just ending."""
+
+_POLL: Final = 0.05
 
 
 class Owner(NamedTuple):
@@ -53,6 +62,7 @@ class Workspaces:
     :param quota: bytes that each may hold.
     :param files: files and folders that each may hold.
     :param patterns: what the names of files that are sent must look like.
+    :raises WorkspacesInUse: another process has them.
     """
 
     def __init__(self, folder: Path, *, user: int | None, quota: int, files: int, patterns: tuple[str, ...]) -> None:
@@ -64,12 +74,18 @@ class Workspaces:
         self._running: Counter[Owner] = Counter()
         self._lock = threading.Lock()
         """Held while it is looked at, or changed, who runs scripts; never for long."""
-        self._writing = threading.Lock()
-        """Held while files are written: two runs of one owner together keep its quota."""
+        self._writing: WeakValueDictionary[Owner, threading.Lock] = WeakValueDictionary()
+        """Held while files are written, one for each owner: two runs of one together keep its quota."""
         make(folder)
         folder.chmod(0o700 if user is None else 0o711)  # that user may enter its own folder below, and list none
+        self._held = _held(folder)
+        """The folder, open and locked, so that what another process still uses is not taken for left."""
         for left in (*folder.glob(f"{_REMOVED}*"), *folder.glob(f"{_SENT}*")):
             _remove(left)
+
+    def close(self) -> None:
+        """Let another process have them."""
+        os.close(self._held)
 
     @contextlib.contextmanager
     def running(self, owner: Owner) -> Generator[Path]:
@@ -106,7 +122,9 @@ class Workspaces:
 
         :raises ScriptRefused: they do not fit the quota, or something of the owner's is in the way.
         """
-        with self._writing, self._opened(owner) as folder:
+        with self._lock:
+            writing = self._writing.setdefault(owner, threading.Lock())
+        with writing, self._opened(owner) as folder:
             self._check_room(owner, folder, files)
             for parts, content in files.items():
                 try:
@@ -117,9 +135,12 @@ class Workspaces:
                         "workspace is in its way; purge it, or give the file another name"
                     ) from None
 
-    def keep_sent(self, files: Mapping[tuple[str, ...], bytes]) -> Path:
-        """A folder with the files of one run alone, which other runs of its owner do not change."""
-        folder = self._folder / f"{_SENT}{secrets.token_hex(16)}"
+    def place_for_sent(self) -> Path:
+        """Where the files of one run alone may stand, which other runs of its owner do not change."""
+        return self._folder / f"{_SENT}{secrets.token_hex(16)}"
+
+    def keep_sent(self, folder: Path, files: Mapping[tuple[str, ...], bytes]) -> None:
+        """Make that folder, with these files."""
         folder.mkdir(mode=0o700)
         if self._user is not None:
             os.chown(folder, self._user, self._user)
@@ -127,16 +148,13 @@ class Workspaces:
         try:
             for parts, content in files.items():
                 self._write(root, parts, content)
-        except BaseException:
-            _remove(folder)
-            raise
         finally:
             os.close(root)
-        return folder
 
     def forget_sent(self, folder: Path) -> None:
-        """Remove it."""
-        _remove(folder)
+        """Remove it, if it was made."""
+        with contextlib.suppress(FileNotFoundError):
+            _remove(folder)
 
     def list(self, owner: Owner) -> list[WorkspaceFile]:
         """The owner's files by name; what is no file is left out."""
@@ -260,6 +278,24 @@ class Workspaces:
             yield from walk(folder)
         except TooDeep:
             raise ScriptRefused("your workspace has folders too deep within each other: purge it") from None
+
+
+def _held(folder: Path) -> int:
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(_POLL)
+                continue
+            os.close(held)
+            raise WorkspacesInUse(
+                f"another process has the workspaces in {folder}: this device runs already. End that one first, or "
+                "give this one another --id or --script-folder"
+            ) from None
+        return held
 
 
 def _remove(folder: Path) -> int:
