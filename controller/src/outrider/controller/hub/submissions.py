@@ -41,6 +41,9 @@ MOST_OPEN_EACH: Final = 5000
 MOST_TOGETHER: Final = 200
 """Commands written down with one commit, so that the first of many does not wait for the last."""
 
+MOST_WAITERS: Final = 500
+"""Requests that wait for an end at a time: so many that others still get in. One more is answered at once."""
+
 FOLLOWED_AFTER: Final = 60.0
 """Seconds for which a command is followed after it expired; longer while a device that took it is there."""
 
@@ -162,6 +165,7 @@ class Submissions:
         self._kept_devices = 0
         self._rollouts: dict[str, Submission] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiters = 0
         self._ended = False
 
     @property
@@ -216,6 +220,19 @@ class Submissions:
             return await asyncio.shield(asked.answer)
         finally:
             self._pending.pop(asked.id, None)
+
+    async def until_ended(self, submission: Submission, seconds: float) -> None:
+        """Return when a command has ended, or after so many seconds; at once where too many wait already."""
+        if seconds <= 0 or submission.ended.is_set() or self._waiters >= MOST_WAITERS:
+            return
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await submission.ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiters -= 1
 
     def find(self, id: str) -> Submission | None:
         """The command with this id, while it is at hand."""
