@@ -137,9 +137,9 @@ async def _until_recorded(hub: Parts, found: Found) -> None:
         return
 
     def is_answer(record: Record) -> bool:
-        return isinstance(record, ResultRecord) and record.id == found.id
+        return isinstance(record, ResultRecord) and record.id == found.recorded
 
-    query = ResultQuery(id=found.id, requester=found.requester, limit=1)
+    query = ResultQuery(id=found.recorded, requester=found.requester, limit=1)
     with hub.live.follow(is_answer) as follower:
         if (await asyncio.to_thread(hub.store.results, query)).items:
             return
@@ -159,7 +159,7 @@ def _chunks(hub: Parts, found: Found, device: str, stream: str) -> list[Progress
     size, after = 0, 0
     while True:
         page = hub.store.progress(
-            found.id, requester=found.requester, device=device, stream=stream, after=after, limit=_PAGE
+            found.recorded, requester=found.requester, device=device, stream=stream, after=after, limit=_PAGE
         )
         chunks += (each for each in page.items if each.data)
         size += sum(len(each.data or "") for each in page.items)
