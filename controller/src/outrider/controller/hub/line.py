@@ -26,12 +26,12 @@ _ROOM: Final = frozenset({Code.BUSY, Code.NOT_READY})
 
 def attempt(run: str, number: int) -> str:
     """The id of a script's attempt with this number, from 1: the first has the script's own."""
-    return run if number == 1 else f"{run}.{number}"
+    return run if number == 1 else f"{run}_{number}"
 
 
 def number_of(id: str) -> int:
     """Which attempt has this id."""
-    number = id.partition(".")[2]
+    number = id.partition("_")[2]
     return int(number) if number.isdecimal() and number.isascii() else 1
 
 

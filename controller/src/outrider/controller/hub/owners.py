@@ -44,7 +44,7 @@ def is_run(id: str) -> bool:
 
 def run_of(id: str) -> str:
     """The id under which a client knows a script; those of its attempts after the first have a number behind it."""
-    return id.partition(".")[0] if is_run(id) else id
+    return id.partition("_")[0] if is_run(id) else id
 
 
 def is_of(id: str, behalf: str) -> bool:
