@@ -146,3 +146,11 @@ def test_every_call_ends_once_whatever_devices_answer(data: st.DataObject) -> No
         elif step > 300:
             ends += calls.give_up()
     assert sorted(ends) == list(range(size))
+
+
+def test_call_that_could_not_be_made_leaves_its_room() -> None:
+    calls = spread(2, room=1)
+    assert calls.next(["a"], 0.0) == (0, "a")
+    calls.drop(0, "a")
+    assert calls.under_way == 0
+    assert calls.next(["a"], 0.0) == (1, "a")

@@ -222,7 +222,7 @@ def test_a_name_that_leads_out_of_the_folder_is_not_fetched(name: str) -> None:
 USAGE_ERRORS = {
     "no target": (["hello.py"], "no target: write outrider script hello.py --on TARGET"),
     "only files": (["hello.py", "other.py"], "'other.py' is a file, and no target is given"),
-    "two targets": (["hello.py", "runner-1", "--on", "runner-2"], "'runner-1' is no .py file that goes along, and"),
+    "two targets": (["hello.py", "runner-1", "--on", "runner-2"], "'runner-1' is no file that goes along, and"),
     "a target in the middle": (["hello.py", "runner-1", "runner-2"], "a target stands last"),
     "malformed target": (["hello.py", "run/1"], "not well formed"),
     "no such file": (["nowhere.py", "runner-1"], "nowhere.py cannot be read: No such file"),

@@ -275,9 +275,10 @@ async def test_a_terminal_keeps_an_open_line_when_ctrl_c_asks(yard: Yard) -> Non
         (b"", "has no inputs"),
         (b"\n\r\n", "has no inputs"),
         (b"a\n\xff\n", "line 2 is not UTF-8"),
+        (b"a\nb\0c\n", "line 2 has a NUL in it"),
         (None, "No such file"),
     ],
-    ids=["empty", "only empty lines", "not UTF-8", "not there"],
+    ids=["empty", "only empty lines", "not UTF-8", "NUL", "not there"],
 )
 def test_inputs_that_are_none_are_refused(tmp_path: Path, content: bytes | None, said: str) -> None:
     file = tmp_path / "inputs.txt"
@@ -285,3 +286,29 @@ def test_inputs_that_are_none_are_refused(tmp_path: Path, content: bytes | None,
         file.write_bytes(content)
     with pytest.raises(InvalidScript, match=said), file.parent.joinpath("nothing").open("w+b") as nothing:
         inputs(str(file), nothing)
+
+
+async def test_an_input_that_is_too_large_once_encoded_is_refused_before_any_is_sent(yard: Yard) -> None:
+    """The longest line is not the largest: each of the other's characters becomes six."""
+    script = yard.write("mark.py", "import pathlib, sys\npathlib.Path('sent').touch()\n")
+    ended = await yard(script, "--map", "-", "runner-1", stdin=b"one\n" + b"x" * 60_000 + b"\n" + b"\x01" * 50_000)
+    assert (ended.code, ended.output) == (2, "")
+    assert "bytes in a message" in ended.errors
+    assert not (yard.folder / "runners" / "runner-1" / "sent").exists()
+
+
+async def test_index_says_of_which_input_the_output_is_incomplete(yard: Yard, tmp_path: Path) -> None:
+    script = yard.write("much.py", "import sys\nprint('x' * int(sys.argv[1]))\n")
+    folder = tmp_path / "kept"
+    ended = await yard(script, "--map", "-", "any:scripts", "--save-output", str(folder), "-q", stdin=b"10\n200000\n")
+    assert ended.code == 0
+    entries = [json.decode(line) for line in (folder / "index.ndjson").read_text().splitlines()]
+    assert {each["index"]: each.get("incomplete", False) for each in entries} == {1: False, 2: True}
+
+
+async def test_files_that_are_no_python_go_along(yard: Yard) -> None:
+    script = yard.write(
+        "count.py", "import pathlib\nprint(pathlib.Path(__file__).with_name('words.csv').read_text())\n"
+    )
+    ended = await yard(script, yard.write("words.csv", "a,b"), "--on", "runner-1")
+    assert (ended.code, ended.output) == (0, "a,b\n")

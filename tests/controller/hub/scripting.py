@@ -24,7 +24,7 @@ runner = Device("{id}", pools=["scripts"], initial="ready")
 home = Path(tempfile.mkdtemp())
 
 
-@runner.command(timeout=300)
+@runner.command(timeout=300, max_parallel={parallel})
 async def run_script(
     job: Job,
     source: str | None = None,
@@ -74,10 +74,10 @@ async def run_script(
 '''
 
 
-async def start_runner(hub: RunningHub, id: str = "runner-1", token: str | None = None) -> Spawned:
+async def start_runner(hub: RunningHub, id: str = "runner-1", token: str | None = None, parallel: int = 100) -> Spawned:
     """A device in the pool `scripts`, in a process of its own."""
     module = id.replace("-", "_")
-    (hub.folder / f"{module}.py").write_text(RUNNER.format(id=id))
+    (hub.folder / f"{module}.py").write_text(RUNNER.format(id=id, parallel=parallel))
     command = (script("outrider-device"), "run", f"{module}:runner")
     device = hub.processes(*command, env=hub.environment, cwd=hub.folder)
     await hub.until_status(id, "ready", token=token)

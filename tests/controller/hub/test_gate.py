@@ -107,6 +107,21 @@ async def test_one_request_too_many_is_told_to_come_again() -> None:
         assert (await client.get("/")).status_code == 200
 
 
+async def test_bodies_that_are_still_coming_count_as_requests() -> None:
+    app = Application()
+    async with serve(app, most=2) as server, httpx.AsyncClient(base_url=server.url) as client:
+        headers = "Content-Type: application/json\r\nContent-Length: 2\r\n"
+        slow = [await connected(server, asking("/", headers, "POST") + b"[") for _ in range(2)]
+        await has(server, 2)
+        answer = await client.get("/")
+        assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+        for reader, writer in slow:
+            writer.write(b"]")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+        assert (await client.get("/")).status_code == 200
+
+
 async def test_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "BODY_WITHIN", 0.2)
     async with serve(Application()) as server:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub
 from tests.controller.hub.scripting import asking, outcome, run, start_locked, status, until
+from tests.device.scripts.wheels import make_wheel
 from tests.processes import Processes
 
 pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
@@ -85,6 +86,28 @@ async def test_scripts_of_one_client_under_one_name_each_run_themselves(client: 
     ids = await asyncio.gather(*(run(client, f"print({number})", script_name="a.py") for number in range(20)))
     every = await asyncio.gather(*(status(client, id) for id in ids))
     assert [each["stdout"] for each in every] == [f"{number}\n" for number in range(20)]
+
+
+async def test_harmless_script_with_a_package_it_did_not_declare_works(hub: RunningHub, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "alpha")
+    await start_locked(hub, "--script-index", str(tmp_path / "wheels"))
+    code = ["import alpha, os", "print('one', alpha.VERSION)", "os.chdir('/')", "print(os.getcwd())", "print('two')"]
+    async with hub.client() as client:
+        said = await outcome(client, code)
+        assert (said["status"], said["exit_code"], said["stdout"]) == ("COMPLETED", 0, "one 1.0\n/\ntwo\n"), said
+
+
+async def test_file_of_another_kind_goes_along_where_the_device_takes_it(hub: RunningHub) -> None:
+    await start_locked(hub, "--script-files", "*.py", "--script-files", "*.csv")
+    async with hub.client() as client:
+        for other, expected in (("words.csv", "COMPLETED"), ("words.txt", "CRASHED")):
+            code = f"print(open({other!r}).read())".encode()
+            files = [("files[]", ("main.py", code)), ("files[]", (other, b"a,b"))]
+            answer = await client.post("/run-file", data={"client": "ada"}, files=files)
+            assert answer.status_code == 202, answer.text
+            said = await status(client, answer.json()["id"])
+            assert said["status"] == expected, said
+            assert said["stdout"] == ("a,b\n" if expected == "COMPLETED" else "")
 
 
 @pytest.mark.slow

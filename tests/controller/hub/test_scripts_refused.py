@@ -147,6 +147,18 @@ async def test_missing_field_is_named(client: httpx.AsyncClient, missing: str) -
             "script_name",
             "none of a.py, b.py is called c.py",
         ),
+        (
+            [("files[]", ("a.py", b"1")), ("files[]", ("../b.csv", b"1"))],
+            {"client": "ada", "script_name": "a.py"},
+            "files[]",
+            "without folders",
+        ),
+        (
+            [("files[]", ("a.py", b"1")), ("files[]", ("b.csv", b"1"))],
+            {"client": "ada", "script_name": "b.csv"},
+            "script_name",
+            "must end in .py",
+        ),
     ],
 )
 async def test_form_that_cannot_be_is_refused(

@@ -221,6 +221,29 @@ class DurableOutbox:
         broker, prefix, requester, behalf, command, target, issued = row
         return Durable(id, Place(broker, prefix, requester), behalf, command, target, issued, devices)
 
+    def ids(self, beginning: str) -> list[str]:
+        """The ids that begin so.
+
+        :raises OutboxUnusable: the file cannot be read.
+        """
+        with self._reading():
+            rows = self._sql.execute(
+                "SELECT id FROM commands WHERE id >= ? AND id < ?", (beginning, f"{beginning}\U0010ffff")
+            ).fetchall()
+        return [id for (id,) in rows]
+
+    def amend(self, id: str, outcome: Result) -> None:
+        """Write down at once that a command which a device has refused ended otherwise.
+
+        :raises OutboxUnusable: it could not be written.
+        """
+        self._flush()
+        with self._writing():
+            self._sql.execute(
+                "UPDATE devices SET outcome = ? WHERE id = ? AND device = ?",
+                (json.encode(outcome), id, outcome.device),
+            )
+
     def unfinished(self, place: Place | None = None) -> list[Brief]:
         """The commands that have not ended, oldest first.
 

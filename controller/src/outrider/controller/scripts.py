@@ -30,6 +30,8 @@ FROM_STDIN: Final = "-"
 
 _NAME: Final = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,7}[A-Za-z0-9_][A-Za-z0-9_.-]{0,96}\.py")
 
+_FILE: Final = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,7}[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
 
 class InvalidScript(LocalError, ValueError):
     """A script that cannot be sent."""
@@ -76,7 +78,7 @@ class Program(Struct, frozen=True):
             "limits": dict(limits or {}),
         }
         arguments = code | {name: value for name, value in more.items() if value}
-        size = _size(arguments)
+        size = encoded_size(arguments)
         if size > ROOM:
             raise InvalidScript(
                 f"{self} with arguments and input would be {size:,} bytes in a message, which holds {ROOM:,}: "
@@ -102,8 +104,9 @@ def read(paths: Sequence[str], standard_input: BinaryIO) -> Program:
     folder = Path.cwd() if first == FROM_STDIN else Path(first).absolute().parent
     for path in paths:
         name = "script.py" if path == FROM_STDIN else _name(path, folder)
-        if len(paths) > 1 and not _NAME.fullmatch(name):
-            raise InvalidScript(f"{path}: files that go together are called NAME.py, of letters, digits, - _ and .")
+        if len(paths) > 1 and not (_FILE if files else _NAME).fullmatch(name):
+            called = "files that go along are called" if files else "a script with other files is called NAME.py,"
+            raise InvalidScript(f"{path}: {called} of letters, digits, - _ and .")
         if name in files:
             raise InvalidScript(f"{path}: there is another {name} already, where this one would be on the device")
         files[name] = text(path, standard_input)
@@ -144,6 +147,8 @@ def doubts(program: Program) -> list[str]:
     """What Python here cannot make of the files; another version may."""
     found: list[str] = []
     for name, source in program.files.items():
+        if name != program.main and not name.endswith(".py"):
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -202,8 +207,12 @@ def _called(path: str) -> str:
     return "standard input" if path == FROM_STDIN else path
 
 
-def _size(arguments: Mapping[str, object]) -> int:
+def encoded_size(value: object) -> int:
+    """Bytes that it has in a message.
+
+    :raises InvalidScript: something in it is no UTF-8.
+    """
     try:
-        return len(encode(arguments, Encoding.JSON))
+        return len(encode(value, Encoding.JSON))
     except UnicodeEncodeError as error:
         raise InvalidScript(f"{ascii(error.object)[:80]} is not UTF-8") from None

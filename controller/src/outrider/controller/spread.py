@@ -164,6 +164,11 @@ class Spread:
             self._ended.discard(self._first)
             self._first += 1
 
+    def drop(self, call: int, device: str) -> None:
+        """Note that a call which was to be made on a device has its outcome without an answer from there."""
+        self._load[device] -= 1
+        self.finish(call)
+
     def give_up(self) -> list[int]:
         """Make no more calls; those that had not ended and that no device has, which have ended by that."""
         calls = self.left

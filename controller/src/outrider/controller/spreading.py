@@ -175,7 +175,7 @@ class Spreading:
     async def _call(self, number: int, device: str) -> None:
         try:
             if self.stopped:  # since it was decided
-                self._spread.finish(number)
+                self._spread.drop(number, device)
                 self._say_ended(Ended(number, self._last.pop(number, None), self._spread.attempts(number) - 1))
                 return
             dispatch = self._fleet.dispatch(
@@ -193,7 +193,7 @@ class Spreading:
         except OutriderError as error:
             self._failure = self._failure or error
             self._running.pop(number, None)
-            self._spread.finish(number)
+            self._spread.drop(number, device)
             return
         else:
             del self._running[number]

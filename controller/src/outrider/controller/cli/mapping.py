@@ -25,7 +25,7 @@ from .live import Live
 from .output import counts_text, json_text, plain_result, printable
 from .saving import Folder
 from .script_ends import ending, endings_text, entry, how_it_ended, outputs
-from .script_output import plain
+from .script_output import TRUNCATED, plain
 from .sending import Form
 from .terminal import counted, messages_console, results_console
 
@@ -72,6 +72,8 @@ def inputs(path: str, standard_input: BinaryIO) -> list[Input]:
             said = line.removesuffix(b"\r").decode()
         except UnicodeDecodeError:
             raise InvalidScript(f"{name}, line {number} is not UTF-8") from None
+        if "\0" in said:
+            raise InvalidScript(f"{name}, line {number} has a NUL in it, which no program can be given")
         if said:
             found.append(Input(number, said))
     if not found:
@@ -235,9 +237,12 @@ class Mapping:
             return
         name = f"{about['index']:0{self._width}d}"
         self._folder.begin(name)
+        whole = True
         for stream, text in outputs(answer(result)):
             self._folder.add(name, stream, text)
-        self._folder.note({**about, "device": result.device, **entry(result)}, name)
+            whole = whole and not TRUNCATED.search(text)
+        lacking: dict[str, object] = {} if whole else {"incomplete": True}
+        self._folder.note({**about, "device": result.device, **entry(result), **lacking}, name)
 
     def _conclude(self) -> None:
         if self._form is not Form.TEXT:

@@ -46,8 +46,8 @@ def script(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILE.py|TARGET",
-            help="Further .py files that it imports; and at the end the target, where --on does not name it.",
+            metavar="FILE|TARGET",
+            help="Further files that it imports or reads; and at the end the target, where --on does not name it.",
             show_default=False,
         ),
     ] = None,
@@ -306,7 +306,7 @@ def script(
     form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     if map_file is not None:
         lines = inputs(map_file, standard_input)
-        arguments(max((each.text for each in lines), key=lambda text: len(text.encode())))  # says whether it fits
+        arguments(max((each.text for each in lines), key=scripts.encoded_size))  # says whether it fits
         _say_doubts(program)
         mapping = Mapping(lines, arguments, form, limits=limits, folder=_folder(save_output))
         fleet = open_fleet(broker, prefix, name, on_disconnect=mapping.disconnected)
@@ -351,9 +351,9 @@ def _given(script: str, words: list[str], on: str | None) -> Given:
     """
     if on is not None:
         for word in words:
-            if not word.endswith(".py"):
+            if not _is_file(word):
                 raise typer.BadParameter(
-                    f"{word!r} is no .py file that goes along, and the target is --on {on}: leave one of them out"
+                    f"{word!r} is no file that goes along, and the target is --on {on}: leave one of them out"
                 )
         return Given([script, *words], on)
     if not words:
@@ -362,10 +362,14 @@ def _given(script: str, words: list[str], on: str | None) -> Given:
     if target.endswith(".py"):
         raise typer.BadParameter(f"{target!r} is a file, and no target is given: write --on TARGET")
     for word in more:
-        if not word.endswith(".py"):
+        if not _is_file(word):
             hint = "a target stands last, and arguments of the script are written --arg TEXT"
-            raise typer.BadParameter(f"{word!r} is no .py file that goes along; {hint}")
+            raise typer.BadParameter(f"{word!r} is no file that goes along; {hint}")
     return Given([script, *more], target)
+
+
+def _is_file(word: str) -> bool:
+    return word.endswith(".py") or Path(word).is_file()
 
 
 def _limits(asked: dict[str, int | float]) -> Limits:

@@ -42,6 +42,11 @@ def is_run(id: str) -> bool:
     return id.startswith(RUN)
 
 
+def run_of(id: str) -> str:
+    """The id under which a client knows a script; those of its attempts after the first have a number behind it."""
+    return id.partition("_")[0] if is_run(id) else id
+
+
 def is_of(id: str, behalf: str) -> bool:
     """Whether a script with this id is this owner's, if there is one.
 

@@ -82,10 +82,19 @@ def find_states(connection: Connection, device: str, cursor: int | None, limit: 
 
 
 def find_progress(
-    connection: Connection, id: str, requester: str, device: str | None, after: int, limit: int
+    connection: Connection,
+    id: str,
+    requester: str,
+    device: str | None,
+    after: int,
+    limit: int,
+    *,
+    stream: str | None = None,
 ) -> Page[ProgressRecord]:
     """Progress of a command, oldest first."""
     where = _equal(progress, "id", id=id, requester=requester, device=device)
+    if stream is not None:
+        where.append(progress.c.stream == stream)
     return _oldest(connection, select(progress), where, after, limit, rows.progress_record)
 
 

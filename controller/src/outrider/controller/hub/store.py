@@ -108,11 +108,21 @@ class Store:
             return reading.find_results(connection, query)
 
     def progress(
-        self, id: str, *, requester: str, device: str | None = None, after: int = 0, limit: int = 1000
+        self,
+        id: str,
+        *,
+        requester: str,
+        device: str | None = None,
+        stream: str | None = None,
+        after: int = 0,
+        limit: int = 1000,
     ) -> Page[ProgressRecord]:
-        """What happened to a command after the record `after`, oldest first; `next` is the `after` of what follows."""
+        """What happened to a command after the record `after`, oldest first; `next` is the `after` of what follows.
+
+        :param stream: only what was written there, as `stdout`.
+        """
         with self._database.reading() as connection:
-            return reading.find_progress(connection, id, requester, device, after, limit)
+            return reading.find_progress(connection, id, requester, device, after, limit, stream=stream)
 
     def states(self, device: str, *, cursor: int | None = None, limit: int = 100) -> Page[StateRecord]:
         """The states a device was in, newest first."""

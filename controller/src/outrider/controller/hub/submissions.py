@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from msgspec import Raw, UnsetType
+from msgspec import Raw, UnsetType, json
 
 from outrider.controller.dispatch import Dispatch
 from outrider.controller.durable import Durable, OutboxUnusable
@@ -25,7 +25,11 @@ from outrider.controller.plan import Plan, Share
 from outrider.controller.rollout import Rollout
 from outrider.device import Arguments, Reply
 from outrider.schema import Error, LocalError, OutriderError, Progress, QueueFull, Result, Status
+from outrider.schema.codec import COMMAND
 from outrider.schema.messages import MAX_EXPIRY
+
+from .line import Line, attempt, had_no_room, number_of
+from .owners import RUN, is_run, run_of
 
 logger = logging.getLogger("outrider.controller.hub")
 
@@ -41,6 +45,9 @@ MOST_OPEN_EACH: Final = 5000
 MOST_TOGETHER: Final = 200
 """Commands written down with one commit, so that the first of many does not wait for the last."""
 
+MOST_WAITERS: Final = 500
+"""Requests that wait for an end at a time: so many that others still get in. One more is answered at once."""
+
 FOLLOWED_AFTER: Final = 60.0
 """Seconds for which a command is followed after it expired; longer while a device that took it is there."""
 
@@ -49,6 +56,9 @@ KEPT_DEVICES: Final = 2000
 
 KEPT_ROLLOUTS: Final = 100
 """Rollouts that have ended and are kept at hand."""
+
+NO_ROOM: Final = "no-room"
+"""Code of the outcome `queued` of a script that no device had room for, and that is sent again."""
 
 NOT_YET: Final = "not-yet"
 """Code of the outcome `queued` of a device that a rollout has not come to."""
@@ -85,19 +95,25 @@ class Standing(NamedTuple):
 class Submission:
     """A command that is on its way, or has lately ended.
 
+    :ivar attempts: how often it was sent.
+    :ivar again: what is sent once more where no device has room for it; None for what is sent once.
+    :ivar changed: set where it need not wait for room any longer.
     :ivar ended: set when every device has its final outcome, or nothing more is waited for.
     """
 
     def __init__(
         self, dispatch: Dispatch, *, behalf: str, target: str, issued: float, expires: float, plan: Plan | None = None
     ) -> None:
-        self.id = dispatch.id
+        self.id = run_of(dispatch.id)
+        self.attempts = number_of(dispatch.id)
+        self.again: Order | None = None
         self.command = dispatch.command
         self.behalf = behalf
         self.target = target
         self.issued = issued
         self.expires = expires
         self.plan = plan
+        self.changed = asyncio.Event()
         self.ended = asyncio.Event()
         self.dispatch = dispatch
         self._progress: dict[str, Progress] = {}
@@ -115,14 +131,30 @@ class Submission:
     def standings(self) -> Iterator[Standing]:
         """Each device's part, in the order of the target."""
         waiting = frozenset(self.dispatch.never_addressed) if self._goes_on() else frozenset[str]()
+        no_room = self.waits
         for device in self.dispatch.counted:
-            if device in waiting:
+            if no_room:
+                said = self.dispatch.standing(device).error
+                error = Error(NO_ROOM, f"it waits for room: {said.message if said else device}")
+                yield Standing(
+                    Result(id=self.id, device=device, command=self.command, status=Status.QUEUED, error=error)
+                )
+            elif device in waiting:
                 error = Error(NOT_YET, "the rollout has not come to it yet")
                 yield Standing(
                     Result(id=self.id, device=device, command=self.command, status=Status.QUEUED, error=error)
                 )
             else:
                 yield Standing(self.dispatch.standing(device), self._progress.get(device))
+
+    @property
+    def waits(self) -> bool:
+        """Whether no device had room for it, and it is sent again."""
+        return self.again is not None and not self.ended.is_set() and had_no_room(self.results())
+
+    def results(self) -> list[Result]:
+        """What the devices say that it was sent to the last time."""
+        return [self.dispatch.standing(device) for device in {*self.dispatch.counted, *self.dispatch.addressed}]
 
     def note(self, reply: Reply) -> None:
         """Note how far a device is."""
@@ -162,6 +194,8 @@ class Submissions:
         self._kept_devices = 0
         self._rollouts: dict[str, Submission] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._line = Line()
+        self._waiters = 0
         self._ended = False
 
     @property
@@ -177,7 +211,19 @@ class Submissions:
         outbox = self._fleet.outbox
         assert outbox is not None
         for brief in outbox.unfinished(self._fleet.place):
-            if (durable := outbox.find(brief.id)) is not None:
+            if not is_run(brief.id) and (durable := outbox.find(brief.id)) is not None:
+                self._follow(self._resumed(durable))
+        last: dict[str, int] = {}
+        for id in outbox.ids(RUN):
+            last[run_of(id)] = max(number_of(id), last.get(run_of(id), 1))
+        for run, number in last.items():
+            durable = outbox.find(attempt(run, number))
+            if durable is None or not durable.place.same(self._fleet.place):
+                continue
+            waits = durable.expires > self._clock() and had_no_room(
+                each.outcome for each in durable.devices.values() if each.outcome is not None
+            )
+            if durable.open or waits:
                 self._follow(self._resumed(durable))
         return self
 
@@ -217,8 +263,22 @@ class Submissions:
         finally:
             self._pending.pop(asked.id, None)
 
+    async def until_ended(self, submission: Submission, seconds: float) -> None:
+        """Return when a command has ended, or after so many seconds; at once where too many wait already."""
+        if seconds <= 0 or submission.ended.is_set() or self._waiters >= MOST_WAITERS:
+            return
+        self._waiters += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await submission.ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiters -= 1
+
     def find(self, id: str) -> Submission | None:
         """The command with this id, while it is at hand."""
+        id = run_of(id)
         return self._open.get(id) or self._kept.get(id) or self._rollouts.get(id)
 
     def owner(self, id: str) -> str | None:
@@ -232,24 +292,29 @@ class Submissions:
         return sorted(every, key=lambda each: -each.issued)
 
     def written(self, id: str) -> Durable | None:
-        """The command as it stands in the outbox.
+        """The command as it stands in the outbox: of a script that was sent again the last attempt.
 
         :raises OutboxUnusable: the outbox cannot be read.
         """
         outbox = self._fleet.outbox
+        if outbox is not None and is_run(id):
+            id = max(outbox.ids(run_of(id)), key=number_of, default=id)
         durable = None if outbox is None else outbox.find(id)
         return durable if durable is not None and durable.place == self._fleet.place else None
 
     def cancel(self, id: str) -> Submission | None:
         """Tell devices to end a command, and address nobody any more; None where nothing is known of it."""
-        submission = self._open.get(id)
+        submission = self._open.get(run_of(id))
         if submission is None:
             durable = self.written(id)
             if durable is None or not durable.open:
                 return self.find(id)
-            self._forget(id)
+            self._forget(run_of(id))
             submission = self._resumed(durable)
             self._follow(submission)
+        waited, submission.again = submission.waits, None
+        if waited:
+            self._cancel_waiting(submission)
         submission.dispatch.cancel()
         return submission
 
@@ -284,7 +349,19 @@ class Submissions:
     def _dispatch(self, asked: _Asked) -> Submission:
         order, now = asked.order, self._clock()
         good_for = min(max(order.wait, MIN_EXPIRY) if order.expires is None else order.expires, MAX_EXPIRY)
-        dispatch = self._fleet.dispatch(
+        submission = Submission(
+            self._send(order, asked.id, good_for),
+            behalf=order.behalf,
+            target=order.target,
+            issued=now,
+            expires=now + good_for,
+            plan=order.plan,
+        )
+        submission.again = order if is_run(asked.id) else None
+        return submission
+
+    def _send(self, order: Order, id: str, good_for: float) -> Dispatch:
+        return self._fleet.dispatch(
             order.target,
             order.command,
             order.args,
@@ -296,17 +373,20 @@ class Submissions:
             seed=order.seed,
             plan=order.plan,
             behalf=order.behalf,
-            id=asked.id,
-        )
-        return Submission(
-            dispatch, behalf=order.behalf, target=order.target, issued=now, expires=now + good_for, plan=order.plan
+            id=id,
         )
 
     def _resumed(self, durable: Durable) -> Submission:
         dispatch = self._fleet.resume_one(durable, wait=math.inf)
-        return Submission(
+        submission = Submission(
             dispatch, behalf=durable.behalf, target=durable.target, issued=durable.issued, expires=durable.expires
         )
+        sending = next((each.sending for each in durable.devices.values() if each.sending is not None), None)
+        if is_run(durable.id) and sending is not None:
+            sent = COMMAND.decode(sending.payload)[0]
+            args = None if isinstance(sent.args, UnsetType) else json.decode(sent.args)
+            submission.again = Order(durable.behalf, durable.target, durable.command, args, timeout=sent.timeout)
+        return submission
 
     def _follow(self, submission: Submission) -> None:
         self._open[submission.id] = submission
@@ -321,16 +401,56 @@ class Submissions:
             logger.error("%s is not followed any more", task.get_name(), exc_info=error)
 
     async def _until_ended(self, submission: Submission) -> None:
-        dispatch = submission.dispatch
         try:
-            async for reply in dispatch:
-                submission.note(reply)
-            if dispatch.missing:
-                await self._until_late(submission)
+            await self._until_answered(submission)
+            while submission.waits and await self._sent_again(submission):
+                await self._until_answered(submission)
         except LocalError as error:  # the broker took none of it, which the outcomes say as well
             logger.info("%s was not sent: %s", submission.id, error)
         finally:
             self._let_go(submission)
+
+    async def _until_answered(self, submission: Submission) -> None:
+        async for reply in submission.dispatch:
+            submission.note(reply)
+        if submission.dispatch.missing:
+            await self._until_late(submission)
+
+    async def _sent_again(self, submission: Submission) -> bool:
+        """Wait for room and send a script once more; False where it is cancelled, or its time to begin is over."""
+        try:
+            async with asyncio.timeout(submission.expires - self._clock()), self._line.turn():
+                while (order := submission.again) is not None:
+                    await self._line.pause(submission.attempts, submission.changed)
+                    if submission.again is None:
+                        break
+                    id = attempt(submission.id, submission.attempts + 1)
+                    good_for = max(submission.expires - self._clock(), 0.001)
+                    try:
+                        dispatch = self._send(order, id, good_for)
+                    except LocalError as error:  # as where no member is ready just now
+                        logger.debug("%s waits: %s", submission.id, error)
+                        continue
+                    submission.dispatch.let_go()
+                    submission.dispatch, submission.attempts = dispatch, submission.attempts + 1
+                    return True
+        except TimeoutError:
+            pass
+        return False
+
+    def _cancel_waiting(self, submission: Submission) -> None:
+        """End a script that no device has: also for a hub that starts again."""
+        dispatch = submission.dispatch
+        for device in dispatch.counted:
+            error = Error("", "cancelled while it waited for room; it did not run")
+            result = Result(
+                id=dispatch.id, device=device, command=dispatch.command, status=Status.CANCELLED, error=error
+            )
+            if self._fleet.outbox is not None:
+                self._fleet.outbox.amend(dispatch.id, result)
+            dispatch.outcomes[device] = result
+        submission.changed.set()
+        submission.ended.set()
 
     async def _until_late(self, submission: Submission) -> None:
         """Follow what may come when all that are there have answered, until nobody may start it any more."""
@@ -359,6 +479,8 @@ class Submissions:
     def _let_go(self, submission: Submission) -> None:
         submission.dispatch.let_go()
         submission.ended.set()
+        if is_run(submission.id):
+            self._line.room()
         self._open.pop(submission.id, None)
         self._open_each[submission.behalf] -= 1
         if not self._open_each[submission.behalf]:

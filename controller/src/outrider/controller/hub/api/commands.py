@@ -95,7 +95,7 @@ class Commands(Controller):
         id, before = (None, None) if key is None else await of_key(hub, request.user, key, _digest(data), new_id())
         if before is None:
             submission = await hub.submissions.submit(order, id)
-            await wait_for(submission.ended, data.wait)
+            await hub.submissions.until_ended(submission, data.wait)
             before = Found.live(hub, submission)
         body = status_of(before)
         return Response(
@@ -159,7 +159,7 @@ class Commands(Controller):
         """A command's outcomes, how far it is, and how far its rollout is."""
         hub: Parts = state.hub
         if wait and (submission := hub.submissions.find(id)) is not None and _theirs(request.user, submission):
-            await wait_for(submission.ended, wait)
+            await hub.submissions.until_ended(submission, wait)
         found = await find(hub, request.user, id)
         return status_of(found, status=status, cursor=cursor, limit=limit)
 
@@ -239,16 +239,6 @@ async def of_key(hub: Parts, client: Client, key: str, digest: str, new: str) ->
     with contextlib.suppress(Refused):  # the key was kept, and the hub killed before it sent the command
         return known, await find(hub, client, known)
     return known, None
-
-
-async def wait_for(ended: asyncio.Event, seconds: float) -> None:
-    """Return when a command has ended, or after so many seconds."""
-    if seconds > 0 and not ended.is_set():
-        try:
-            async with asyncio.timeout(seconds):
-                await ended.wait()
-        except TimeoutError:
-            pass
 
 
 def _theirs(client: Client, submission: Submission) -> bool:

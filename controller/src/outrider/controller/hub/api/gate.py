@@ -65,21 +65,25 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or refuse it."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        if self._requests >= self._most:
+            await _refuse(receive, send, busy(f"{self._requests} requests are being answered: try again later"))
+            return
+        self._requests += 1
+        try:
+            await self._answer(scope, receive, send, headers)
+        finally:
+            self._requests -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]) -> None:
         try:
             self._check(scope, headers)
             body = await _body(receive, headers)
         except Refused as refused:
             await _refuse(receive, send, refused)
             return
-        self._requests += 1
-        try:
-            await self._app(scope, _Replay(body, receive), send)
-        finally:
-            self._requests -= 1
+        await self._app(scope, _Replay(body, receive), send)
 
     def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-        if self._requests >= self._most:
-            raise busy(f"{self._requests} requests are being answered: try again later")
         host = headers.get(b"host", b"").decode("latin-1")
         if self._loopback and _name(host) not in LOOPBACK_HOSTS:
             words = f"this hub is for its own machine, and is not called {host!r}: ask for localhost"

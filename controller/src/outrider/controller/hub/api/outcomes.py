@@ -10,6 +10,8 @@ from msgspec import UNSET, Raw, UnsetType, json
 from msgspec.structs import replace
 
 from outrider.controller.durable import Durable
+from outrider.controller.hub.line import attempt, number_of
+from outrider.controller.hub.owners import is_run, run_of
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, ResultQuery, ResultRecord
 from outrider.controller.hub.submissions import FOLLOWED_AFTER, Standing, Submission, standings_of
@@ -41,6 +43,8 @@ class Found(NamedTuple):
     standings: list[Standing]
     rollout: RolloutBody | None = None
     followed: bool = False
+    sent: str = ""
+    """The id with which it was sent the last time, where that is another one."""
 
     @classmethod
     def live(cls, hub: Parts, submission: Submission) -> Self:
@@ -57,7 +61,13 @@ class Found(NamedTuple):
             list(submission.standings()),
             _rollout(submission),
             not submission.ended.is_set(),
+            submission.dispatch.id,
         )
+
+    @property
+    def recorded(self) -> str:
+        """The id under which answers are in the store."""
+        return self.sent or self.id
 
     @property
     def expired(self) -> bool:
@@ -178,7 +188,7 @@ def _written(durable: Durable) -> Found:
     sending = next((each.sending for each in durable.devices.values() if each.sending is not None), None)
     args = UNSET if sending is None else COMMAND.decode(sending.payload)[0].args
     return Found(
-        durable.id,
+        run_of(durable.id),
         durable.command,
         durable.target,
         None if isinstance(args, UnsetType) else args,
@@ -187,6 +197,7 @@ def _written(durable: Durable) -> Found:
         durable.issued,
         durable.expires,
         list(standings_of(durable)),
+        sent=durable.id,
     )
 
 
@@ -197,16 +208,22 @@ async def _recorded(hub: Parts, client: Client, id: str) -> Found:
     """
     requester, behalf = (None, None) if client.may_audit(id) else (hub.fleet.requester, client.name)
     query = CommandQuery(id=id, requester=requester, behalf=behalf, limit=1000)
-    page = await asyncio.to_thread(hub.store.commands, query)
+    page, sent = await asyncio.to_thread(hub.store.commands, query), id
     if not page.items:
         raise _unknown(id)
+    while is_run(id):  # what was sent again, as no device had room for it
+        after = attempt(run_of(id), number_of(sent) + 1)
+        again = await asyncio.to_thread(hub.store.commands, replace(query, id=after))
+        if not again.items:
+            break
+        page, sent = again, after
     first = page.items[-1]
     addressed = sorted({each.device for each in page.items if each.device is not None})
     groups = sorted({f"@{each.group}" for each in page.items if each.group is not None})
     standings = [
         Standing(
             Result(
-                id=id,
+                id=sent,
                 device=device,
                 command=first.command,
                 status=Status.QUEUED,
@@ -225,6 +242,7 @@ async def _recorded(hub: Parts, client: Client, id: str) -> Found:
         first.issued or first.received,
         first.expires,
         standings,
+        sent=sent,
     )
 
 
@@ -245,7 +263,7 @@ def _results(hub: Parts, found: Found) -> dict[str, Result]:
     results: dict[str, Result] = {}
     cursor: int | None = None
     while True:
-        page = hub.store.results(ResultQuery(id=found.id, requester=found.requester, cursor=cursor, limit=1000))
+        page = hub.store.results(ResultQuery(id=found.recorded, requester=found.requester, cursor=cursor, limit=1000))
         for record in page.items:
             results[record.device] = _result(record)
         if (cursor := page.next) is None:

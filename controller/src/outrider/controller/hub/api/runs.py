@@ -1,7 +1,6 @@
 """What became of a script, in the words of `GET /status/<id>`."""
 
 import asyncio
-from collections import defaultdict
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -25,7 +24,8 @@ BEYOND: Final = "\n[more is not shown]\n"
 RECORDED_WITHIN: Final = 2.0
 """Seconds in which what a device said before its answer must have been recorded."""
 
-_PAGE: Final = 1000
+_PAGE: Final = 100
+"""Records that are read at a time: each may have 16 KiB."""
 
 _LIMITS: Final = {
     "memory": "it used more memory than it may",
@@ -137,9 +137,9 @@ async def _until_recorded(hub: Parts, found: Found) -> None:
         return
 
     def is_answer(record: Record) -> bool:
-        return isinstance(record, ResultRecord) and record.id == found.id
+        return isinstance(record, ResultRecord) and record.id == found.recorded
 
-    query = ResultQuery(id=found.id, requester=found.requester, limit=1)
+    query = ResultQuery(id=found.recorded, requester=found.requester, limit=1)
     with hub.live.follow(is_answer) as follower:
         if (await asyncio.to_thread(hub.store.results, query)).items:
             return
@@ -150,17 +150,21 @@ async def _until_recorded(hub: Parts, found: Found) -> None:
 
 def _streamed(hub: Parts, found: Found, device: str) -> Output:
     """What has been recorded of its output, in order."""
-    chunks: dict[str, list[ProgressRecord]] = defaultdict(list)
-    sizes: dict[str, int] = defaultdict(int)
-    after = 0
+    return Output(*(_joined(_chunks(hub, found, device, stream)) for stream in Output._fields))
+
+
+def _chunks(hub: Parts, found: Found, device: str, stream: str) -> list[ProgressRecord]:
+    """As much of one stream as is shown, and no more is read."""
+    chunks: list[ProgressRecord] = []
+    size, after = 0, 0
     while True:
-        page = hub.store.progress(found.id, requester=found.requester, device=device, after=after, limit=_PAGE)
-        for each in page.items:
-            if each.stream is not None and each.data and sizes[each.stream] <= MOST_STREAMED:
-                sizes[each.stream] += len(each.data)
-                chunks[each.stream].append(each)
-        if page.next is None or min(sizes["stdout"], sizes["stderr"]) > MOST_STREAMED:
-            return Output(_joined(chunks["stdout"]), _joined(chunks["stderr"]))
+        page = hub.store.progress(
+            found.recorded, requester=found.requester, device=device, stream=stream, after=after, limit=_PAGE
+        )
+        chunks += (each for each in page.items if each.data)
+        size += sum(len(each.data or "") for each in page.items)
+        if page.next is None or size > MOST_STREAMED:
+            return chunks
         after = page.next
 
 

@@ -20,7 +20,7 @@ from outrider.schema.codec import MAX_SIZE
 
 from .authorization import ClientRequest, needs
 from .bodies import RunAccepted, RunBody, RunStatus
-from .commands import Key, WaitSeconds, of_key, wait_for
+from .commands import Key, WaitSeconds, of_key
 from .examples import RUN, RUN_ACCEPTED, RUN_FORM, RUN_LINES, RUN_STATUS
 from .openapi import PATH, RUN_FILE, RUN_JSON, answers, example
 from .outcomes import Found, find
@@ -199,7 +199,7 @@ async def _find(request: ClientRequest, hub: Parts, id: str, client: str | None,
         raise _unknown()
     submission = hub.submissions.find(id)
     if submission is not None and submission.behalf == owner:
-        await wait_for(submission.ended, wait)
+        await hub.submissions.until_ended(submission, wait)
     try:
         return await find(hub, Client(owner, frozenset()), id)
     except Refused:

@@ -81,9 +81,17 @@ def check_name(name: str, field: str) -> str:
 
     :raises Refused: it has folders in it, is hidden, too long, or no `.py`.
     """
-    shown = ascii(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
     if not name.endswith(SUFFIX) or name == SUFFIX:
-        raise invalid(f"{shown} is no name of a script: it must end in {SUFFIX}", field)
+        raise invalid(f"{_shown(name)} is no name of a script: it must end in {SUFFIX}", field)
+    return check_file_name(name, field)
+
+
+def check_file_name(name: str, field: str) -> str:
+    """A file's name that makes no trouble; whether its ending is wanted the device says.
+
+    :raises Refused: it has folders in it, is hidden, or too long.
+    """
+    shown = _shown(name)
     if len(name) > LONGEST_NAME or len(name.encode(errors="replace")) > NAME_MAX:
         raise invalid(f"{shown} is too long: a script's name has at most {LONGEST_NAME} characters", field)
     if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
@@ -91,6 +99,10 @@ def check_name(name: str, field: str) -> str:
     if _CONTROL.search(name) or not name.isprintable():
         raise invalid(f"{shown} has characters that cannot be shown", field)
     return name
+
+
+def _shown(name: str) -> str:
+    return ascii(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
 
 
 async def _files(parts: Sequence[tuple[str, object]], wanted: str | None) -> dict[str, str]:
@@ -101,7 +113,10 @@ async def _files(parts: Sequence[tuple[str, object]], wanted: str | None) -> dic
             raise invalid(
                 f"{field} is no file: send it with a filename, as curl does with -F {field}=@script.py", field
             )
-        name = check_name(part.filename, field) if wanted is None or len(parts) > 1 else wanted
+        if len(parts) > 1:
+            name = check_file_name(part.filename, field)
+        else:
+            name = check_name(part.filename, field) if wanted is None else wanted
         if name in files:
             raise invalid(f"there are two files called {name}: give each a name of its own", field)
         try:

@@ -29,7 +29,7 @@ export function Scripts() {
   return html`<section>
     <${Title}>Run a script<//>
     <div class="columns">
-      ${session.may("send") ? html`<${Form} target=${target} onTarget=${setTarget} meant=${meant} onSent=${setId} />` : html`<p class="quiet">Your token may look, and not send.</p>`}
+      ${session.may("send") ? html`<${Form} target=${target} onTarget=${setTarget} meant=${meant} onSent=${setId} />` : html`<p class="quiet">This view needs a token with the scope send. One with scripts alone sends to /run-json and asks /status.</p>`}
       <div><${Preview} meant=${meant} />${id && html`<${Watched} key=${id} id=${id} />`}</div>
     </div>
   </section>`;
