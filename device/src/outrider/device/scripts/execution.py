@@ -156,7 +156,9 @@ class _Execution:
             raise errors.exceptions[0] from None
         if self._broken is None and self._group is not None and self._group.out_of_memory:
             self._broken = "memory"
-        return Ended(code, duration, self._watch.peak, limits.cause(code, self._broken))
+        # What it wrote in its last moments nobody has looked at.
+        overfull, _ = await self._walk() if self._broken is None else (None, 0.0)
+        return Ended(code, duration, self._watch.peak, overfull or limits.cause(code, self._broken))
 
     def _stop(self, broken: limits.Broken | None) -> bool:
         if broken is not None and self._broken is None:
@@ -186,15 +188,24 @@ class _Execution:
 
     async def _watch_workspace(self) -> None:
         while True:
-            size = files = 0
-            parts = quota.holds_open(self._folders, self._tree.root, self._run.limits.processes)
-            async with WALKS:
-                pace = Pace()
-                with contextlib.closing(parts):
-                    for part in parts:
-                        size += part.size
-                        files += part.files
-                        if self._stop(limits.overfull(Held(size, files), self._run.quota, self._run.files)):
-                            return
-                        await pace.pause()
-            await asyncio.sleep(max(LOOK, pace.stop() * SHARE))
+            broken, spent = await self._walk()
+            if self._stop(broken):
+                return
+            await asyncio.sleep(max(LOOK, spent * SHARE))
+
+    async def _walk(self) -> tuple[limits.Broken | None, float]:
+        """Whether the workspace holds too much, and the seconds that looking took."""
+        size = files = 0
+        parts = quota.holds_open(self._folders, self._tree.root, self._run.limits.processes)
+        async with WALKS:
+            pace = Pace()
+            if quota.short_of_disk(self._run.workspace, self._run.quota):
+                return "workspace", pace.stop()
+            with contextlib.closing(parts):
+                for part in parts:
+                    size += part.size
+                    files += part.files
+                    if broken := limits.overfull(Held(size, files), self._run.quota, self._run.files):
+                        return broken, pace.stop()
+                    await pace.pause()
+            return None, pace.stop()

@@ -44,6 +44,8 @@ PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_MODE_FILTER = 2
+NICE = 10
+"""How much later than the device a script gets the processor."""
 FIRST_TO_GO = b"1000"
 """What /proc calls the one whom the kernel ends before all others where memory is short."""
 LANDLOCK_RESTRICT_SELF = 446  # on all architectures
@@ -75,19 +77,13 @@ def main() -> int:
     if not os.read(GATE, 1):
         return 1
     guarding = os.getpid()
+    grouped, grouping = os.pipe()
     script = os.fork()
     if script == 0:
-        start(orders, program, guarding)
-    join(script)
+        start(orders, program, guarding, grouping)
+    os.close(grouping)
+    os.read(grouped, 1)  # ends when the script has a group, which can be killed as one
     return guard(script, woken)
-
-
-def join(script: int) -> None:
-    """Make the script a group of its own, as it does itself: whoever comes first, the group is there from now on."""
-    try:
-        os.setpgid(script, script)
-    except OSError:
-        return
 
 
 def woken_up(_number: int, _frame: object) -> None:
@@ -136,10 +132,12 @@ def fall_first() -> None:
     os.close(descriptor)
 
 
-def start(orders: "Orders", program: bytes, guarding: int) -> "NoReturn":
+def start(orders: "Orders", program: bytes, guarding: int, grouping: int) -> "NoReturn":
     """Become the script, which ends with the guard."""
     try:
-        os.setpgid(0, 0)
+        os.setsid()  # a process group, and for the kernel's scheduler a share apart from the device's
+        os.close(grouping)
+        os.nice(NICE)
         fall_first()
         checked(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != guarding:  # it has ended before

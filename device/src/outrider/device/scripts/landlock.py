@@ -31,7 +31,7 @@ ABSTRACT_SOCKETS: Final = 1
 SIGNALS: Final = 2
 TRUNCATION: Final = 3
 """The one from which on truncating needs a right to write (Linux 6.2)."""
-SPARE: Final = 512
+SPARE: Final = 256
 """Processes beyond the limit that the kernel lets through, since other scripts' count too; the watch is exact."""
 
 

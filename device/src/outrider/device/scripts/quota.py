@@ -11,6 +11,8 @@ from .tree import EXHAUSTED, VANISHING, Member, members
 
 DEEPEST: Final = 48
 """Folders in folders. Each costs one descriptor while what is in it is looked at, and more are no use to anybody."""
+LEAST_LEFT: Final = 0.25
+"""Of a quota: what a disk must have left while a script runs. None is begun where it has less than a whole one."""
 SLICE: Final = 200
 """Files that are looked at in one go."""
 BEYOND: Final = Held(1 << 62, 1 << 62)
@@ -33,6 +35,12 @@ def holds_open(folders: Sequence[Path], root: int, processes: int) -> Generator[
     for folder in folders:
         yield from walk(folder)
     yield from _nameless(members(root, processes), {folder.stat().st_dev for folder in folders})
+
+
+def short_of_disk(workspace: Path, quota: int) -> bool:
+    """Whether the disk has so little left that a script must not take more of it, whoever has the rest."""
+    disk = os.statvfs(workspace)
+    return disk.f_bavail * disk.f_frsize < quota * LEAST_LEFT
 
 
 def walk(workspace: Path) -> Iterator[Held]:
