@@ -337,12 +337,12 @@ async def test_watch_over_many_processes_leaves_the_event_loop_to_others(sandbox
 
     source = """
 import os, time
-for _ in range(150):
+for _ in range(80):
     if os.fork() == 0: break
 else: print("all", flush=True)
 time.sleep(600)
 """
-    crowded = Run([PYTHON, "-c", source], folder, Limits(processes=200), quota=10 * MIB, files=100)
+    crowded = Run([PYTHON, "-c", source], folder, Limits(processes=100), quota=10 * MIB, files=100)
     alone = await beat()
     standing: list[bytes] = []
     running = [
