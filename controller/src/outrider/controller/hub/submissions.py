@@ -420,10 +420,10 @@ class Submissions:
         """Wait for room and send a script once more; False where it is cancelled, or its time to begin is over."""
         try:
             async with asyncio.timeout(submission.expires - self._clock()), self._line.turn():
-                while (order := submission.again) is not None:
+                while True:
                     await self._line.pause(submission.attempts, submission.changed)
-                    if submission.again is None:
-                        break
+                    if (order := submission.again) is None:  # it was cancelled
+                        return False
                     id = attempt(submission.id, submission.attempts + 1)
                     good_for = max(submission.expires - self._clock(), 0.001)
                     try:
