@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from outrider.device.scripts import quota
 from outrider.device.scripts.contract import MIB, Limits
 from tests.security.sandbox.host import Outcome
 from tests.security.sandbox.hosts import Host
@@ -146,6 +148,28 @@ def test_sparse_file_counts_as_its_size(run: Runner) -> None:
 def test_many_small_files_end(run: Runner) -> None:
     source = "n = 0\nwhile True:\n  n += 1\n  open(f'file-{n}', 'w').close()"
     assert killed_by(run(source, files=100)) == "workspace"
+
+
+def test_what_is_left_at_the_end_counts(run: Runner) -> None:
+    source = "import os\nfor n in range(150): os.mkdir(f'd{n}')"
+    assert killed_by(run(source, files=100)) == "workspace"
+
+
+def test_open_files_are_not_sent_away(run: Runner) -> None:
+    source = """
+import array, socket
+one, other = socket.socketpair()
+one.send(b"plain"); print(other.recv(5))
+rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+try: one.sendmsg([b"x"], rights)
+except PermissionError: print("refused")
+"""
+    assert run(source).stdout == "b'plain'\nrefused\n"
+
+
+def test_script_ends_where_the_disk_has_little_left(tmp_path: Path) -> None:
+    assert quota.short_of_disk(tmp_path, 1 << 60)
+    assert not quota.short_of_disk(tmp_path, 4096)
 
 
 def test_many_folders_in_each_other_end(run: Runner) -> None:

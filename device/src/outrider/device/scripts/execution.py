@@ -157,8 +157,8 @@ class _Execution:
         if self._broken is None and self._group is not None and self._group.out_of_memory:
             self._broken = "memory"
         # What it wrote in its last moments nobody has looked at.
-        overfull, _ = await self._walk() if self._broken is None else (None, 0.0)
-        return Ended(code, duration, self._watch.peak, overfull or limits.cause(code, self._broken))
+        overfull, _ = await self._walk()
+        return Ended(code, duration, self._watch.peak, limits.cause(code, self._broken) or overfull)
 
     def _stop(self, broken: limits.Broken | None) -> bool:
         if broken is not None and self._broken is None:
