@@ -232,7 +232,7 @@ USAGE_ERRORS = {
     "too large": (["large.py", "runner-1"], "large.py has more than"),
     "too large together": (["half.py", "half2.py", "runner-1"], "half.py and 1 more file with arguments and input"),
     "two of one name": (["folder/hello.py", "hello.py", "runner-1"], "hello.py: there is another hello.py already"),
-    "a name that no device takes": (["hello.py", "folder/a b.py", "runner-1"], "files that go together are called"),
+    "a name that no device takes": (["hello.py", "folder/a b.py", "runner-1"], "files that go along are called"),
     "a size that is none": (["hello.py", "runner-1", "--memory", "lots"], "'lots' is no size"),
     "too little memory": (["hello.py", "runner-1", "--memory", "1M"], "--memory"),
     "standard input twice": (["-", "runner-1", "--stdin", "-"], "standard input can only be one of"),

@@ -28,8 +28,8 @@ def host(request: pytest.FixtureRequest, place: Path) -> Iterator[Host]:
     reason = missing(kind, role)
     if reason:
         pytest.skip(reason)
-    folder = place / f"{kind}-{role}"
-    folder.mkdir()
+    # Not one for each: where tests are shared out, a worker may come back to a host that it had ended.
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind}-{role}-", dir=place))
     folder.chmod(0o711)
     with start_host(kind, role, folder) as started:
         yield started

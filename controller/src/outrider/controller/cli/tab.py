@@ -183,7 +183,7 @@ async def _values(
     match (parameter.metavar or "").strip("[]"):
         case "FILE" | "SCRIPT" | "DIR":
             raise _Files
-        case "FILE.py|TARGET":
+        case "FILE|TARGET":
             # A file that is there may begin like a device: then the devices come first.
             if "on" in line.options or not (found := await _live("TARGET", command, line, beginning)):
                 raise _Files
