@@ -98,6 +98,18 @@ async def test_file_larger_than_a_message_is_fetched_in_parts(begin: Begin) -> N
     assert b"".join(parts) == random.Random(1).randbytes(500_000)
 
 
+async def test_script_that_runs_is_among_its_owners_jobs_alone(begin: Begin, meet: Meet) -> None:
+    ann = await begin()
+    id = await ann.start("run_script", {"source": "print(1, flush=True)\nimport time; time.sleep(60)"})
+    async with asyncio.timeout(PATIENCE):
+        while not sent(ann, id, "stdout"):
+            await ann.peer.round_trip()
+    bob = await meet(ann.device, name="bob")
+    seen = [[job["command"] for job in (await each.ask("jobs"))["value"]] for each in (ann, bob)]
+    assert ["run_script" in each for each in seen] == [True, False]
+    assert (await ann.ask("cancel", {"id": id}))["value"] is True
+
+
 async def test_other_requester_finds_nothing_of_it(begin: Begin, meet: Meet) -> None:
     ann = await begin()
     await run(ann, "open('secret.txt', 'w').write('mine')")

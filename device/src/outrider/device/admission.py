@@ -18,7 +18,7 @@ class Registration(NamedTuple):
     `idempotent` ones may run again after a restart. `control` commands run in any state, at once. `inline` ones run at
     once too: they are outrider's own and never block. `timeout` is in seconds. `max_parallel` is how many may be
     accepted and not finished at the same time. `remembered` is for how many seconds the journal keeps it at most, where
-    a late repeat does no harm.
+    a late repeat does no harm. The jobs of `private` ones are shown to their owners alone.
     """
 
     spec: CommandSpec
@@ -29,6 +29,7 @@ class Registration(NamedTuple):
     inline: bool = False
     max_parallel: int | None = None
     remembered: float | None = None
+    private: bool = False
 
     @property
     def journaled(self) -> bool:

@@ -96,9 +96,9 @@ class Controls:
         """Cancel your own job with this id; return whether there was one."""
         return self._executor.cancel(job, id)
 
-    def jobs(self) -> list[RunningJob]:
+    def jobs(self, job: Job) -> list[RunningJob]:
         """Return the jobs accepted and not finished, oldest first."""
-        return self._executor.running()
+        return self._executor.running_for(job)
 
     def result(self, job: Job, id: str) -> dict[str, object] | None:
         """Return the final answer to your own earlier command with this id, null if there is none."""

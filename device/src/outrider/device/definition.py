@@ -102,6 +102,7 @@ class Definition:
         idempotent: bool = False,
         timeout: float | None = None,
         max_parallel: int | None = None,
+        private: bool = False,
     ) -> Callable[[F], F]: ...
 
     def command(
@@ -113,6 +114,7 @@ class Definition:
         idempotent: bool = False,
         timeout: float | None = None,
         max_parallel: int | None = None,
+        private: bool = False,
     ) -> F | Callable[[F], F]:
         """Make a typed function a command; the function itself stays as it is.
 
@@ -123,12 +125,20 @@ class Definition:
         :param timeout: seconds it may run; a caller can only ask for less.
         :param max_parallel: how many of it the device takes on at the same time; one more is rejected as `busy`. A
             plain function that does not stop when it is cancelled or timed out counts until it returns.
+        :param private: `jobs` shows one that runs to who sent it only, not to everybody who may ask.
         :raises InvalidCommand: the signature does not say enough, the name is taken, it is a generator, its timeout is
             not above 0 and finite, or `max_parallel` is no whole number from 1 on.
         """
 
         def register(function: F) -> F:
-            self._register(function, name=name, idempotent=idempotent, timeout=timeout, max_parallel=max_parallel)
+            self._register(
+                function,
+                name=name,
+                idempotent=idempotent,
+                timeout=timeout,
+                max_parallel=max_parallel,
+                private=private,
+            )
             return function
 
         return register if function is None else register(function)
@@ -174,6 +184,7 @@ class Definition:
         timeout: float | None = None,
         max_parallel: int | None = None,
         inline: bool = False,
+        private: bool = False,
     ) -> None:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise InvalidCommand(
@@ -197,7 +208,7 @@ class Definition:
         # A float, as a message has it: 3 and 3.0 would give the About different digests.
         seconds = None if timeout is None else float(timeout)
         self.commands[spec.name] = Registration(
-            spec, function, idempotent, seconds, inline=inline, max_parallel=max_parallel
+            spec, function, idempotent, seconds, inline=inline, max_parallel=max_parallel, private=private
         )
 
 

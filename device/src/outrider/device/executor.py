@@ -470,6 +470,12 @@ class Executor:
 
     # What runs
 
+    def running_for(self, owner: Job) -> list[RunningJob]:
+        """Those of them that this owner may see: all but others' jobs of private commands."""
+        own = (owner.requester, owner.behalf)
+        private = {name for name, command in self._commands.items() if command.private}
+        return [each for each in self.running() if each.command not in private or (each.requester, each.behalf) == own]
+
     def running(self) -> list[RunningJob]:
         """The jobs accepted and not finished, oldest first."""
         return [

@@ -46,7 +46,7 @@ class Scripts(Settings, frozen=True, kw_only=True):
         interpreter = find_interpreter(self.python, user)
         installer = Installer(interpreter, index=self.index, most=self.packages_size) if self.packages else None
         commands = ScriptCommands(self, sandbox, interpreter, max_size=device.max_size)
-        device.command(timeout=self.timeout, max_parallel=self.parallel)(commands.run_script)
+        device.command(timeout=self.timeout, max_parallel=self.parallel, private=True)(commands.run_script)
         device.command(idempotent=True)(commands.fetch_file)
         device.command(idempotent=True)(commands.list_files)
         device.command(commands.purge)
