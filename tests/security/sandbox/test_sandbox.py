@@ -16,7 +16,7 @@ from typing import Literal
 
 import pytest
 
-from outrider.device.scripts import bubblewrap, landlock, limits, quota
+from outrider.device.scripts import bubblewrap, folders, landlock, limits, quota
 from outrider.device.scripts.cgroups import Group, Groups
 from outrider.device.scripts.child import Child
 from outrider.device.scripts.contract import MIB, Limits
@@ -374,7 +374,7 @@ async def test_deep_workspaces_of_many_cost_few_descriptors(sandbox: Sandbox, fo
     for task in running:
         task.cancel()
     await asyncio.wait(running)
-    assert most - before <= 2 * (quota.DEEPEST + 3)
+    assert most - before <= 2 * (folders.DEEPEST + 3)
 
 
 def test_walk_holds_one_descriptor_a_level(place: Path) -> None:

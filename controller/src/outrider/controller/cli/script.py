@@ -68,7 +68,7 @@ def script(
         typer.Option(
             "--with",
             metavar="REQUIREMENT",
-            help="A package that it needs, as httpx or 'httpx>=0.28'; the device must allow that. A script may also "
+            help="A package that it needs, as httpx or 'httpx>=0.28', unless the device forbids it. A script may also "
             "declare them itself (PEP 723).",
             show_default=False,
         ),

@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, json
 
@@ -14,6 +13,7 @@ from outrider.device.job import Job
 
 from .beginning import beginning
 from .contract import FileChunk, Limits, ScriptResult, WorkspaceFile
+from .endings import to_the_end
 from .environments import Environments
 from .interpreter import Interpreter
 from .metadata import Metadata, check_python, check_requirements, metadata_of, name_of
@@ -22,9 +22,6 @@ from .refusals import ScriptRefused
 from .sandbox import Run, Sandbox, execute
 from .settings import Settings, granted
 from .workspace import Owner, Workspaces
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 DEFAULT_MAIN: Final = "script.py"
 ENTRY: Final = "main.py"
@@ -96,7 +93,7 @@ class ScriptCommands:
         wanted = await self._requirements(owner, script, metadata, requirements, infer_requirements)
         output = Output(job, limit=limits.output, room=self._room)
         with self._workspaces.running(owner) as workspace:
-            await to_the_end(self._workspaces.write, owner, written)
+            await to_the_end(asyncio.to_thread(self._workspaces.write, owner, written))
             async with self._packages(wanted, job) as packages, keeping(self._workspaces, written) as sent:
                 run = Run(
                     command=(self._interpreter.path, *beginning(sent, script.main, args)),
@@ -186,24 +183,10 @@ async def keeping(workspaces: Workspaces, files: Mapping[tuple[str, ...], bytes]
     """A folder with the files of one run, which is gone afterwards, whenever that is cancelled."""
     folder = workspaces.place_for_sent()
     try:
-        await to_the_end(workspaces.keep_sent, folder, files)
+        await to_the_end(asyncio.to_thread(workspaces.keep_sent, folder, files))
         yield folder
     finally:
-        await to_the_end(workspaces.forget_sent, folder)
-
-
-async def to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it in a thread, and wait for its end also when cancelled: nothing is done behind who cleans up."""
-    running = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait((running,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from running.exception()
-    return running.result()
+        await to_the_end(asyncio.to_thread(workspaces.forget_sent, folder))
 
 
 def chosen(source: str | None, files: Mapping[str, str] | None, main: str | None) -> Script:

@@ -42,7 +42,7 @@ class ScriptResult(Struct, frozen=True):
     :ivar duration: seconds.
     :ivar peak_memory: bytes that its processes had at once, as far as was seen.
     :ivar killed_by: the limit that ended it (`memory`, `cpu`, `processes`, `workspace`), or the signal's name
-        (`SIGSEGV`); null where it ended by itself.
+        (`SIGSEGV`); null where it ended by itself. `workspace` also where it left more there than it may.
     """
 
     exit_code: int

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncGenerator, Coroutine, Generator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, Generator
+from typing import Final
 
 from . import limits, quota
 from .cgroups import PROCESSES, Group, delegated
 from .child import Child, Output, readable
+from .endings import to_the_end
 from .limits import Held, Used
 from .run import Ended, Launch, Run, Sandbox, SandboxFailed, Tree
 from .tree import Watch, members
@@ -45,12 +46,12 @@ async def execute(sandbox: Sandbox, run: Run, output: Output) -> Ended:
                 group = stack.enter_context(_group(run, child))
                 descriptor = os.pidfd_open(tree.root)
             except BaseException:
-                await _surely(child.abandon())
+                await to_the_end(child.abandon())
                 raise
         try:
             return await _Execution(run, launch, child, tree, descriptor, group).complete(output)
         finally:
-            await _surely(_gone(child, tree, descriptor))
+            await to_the_end(_gone(child, tree, descriptor))
             os.close(descriptor)
 
 
@@ -64,10 +65,10 @@ async def _launch(sandbox: Sandbox, run: Run) -> AsyncGenerator[Launch]:
         launches.append(stack.enter_context(sandbox.launch(run)))
 
     try:
-        await _surely(asyncio.to_thread(prepare))
+        await to_the_end(asyncio.to_thread(prepare))
         yield launches[0]
     finally:
-        await _surely(asyncio.to_thread(stack.close))
+        await to_the_end(asyncio.to_thread(stack.close))
 
 
 @contextlib.contextmanager
@@ -103,20 +104,6 @@ async def _gone(child: Child, tree: Tree, root: int) -> None:
     child.give_up()
     await child.ended()
     await readable(root)
-
-
-async def _surely(what: Coroutine[Any, Any, None]) -> None:
-    """Wait for it, also when cancelled meanwhile, and only then be cancelled."""
-    task = asyncio.ensure_future(what)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-    task.result()
 
 
 class _Execution:
@@ -157,7 +144,7 @@ class _Execution:
         if self._broken is None and self._group is not None and self._group.out_of_memory:
             self._broken = "memory"
         # What it wrote in its last moments nobody has looked at.
-        overfull, _ = await self._walk()
+        overfull, _ = await self._walk(quota.holds_named(self._folders))
         return Ended(code, duration, self._watch.peak, limits.cause(code, self._broken) or overfull)
 
     def _stop(self, broken: limits.Broken | None) -> bool:
@@ -188,19 +175,19 @@ class _Execution:
 
     async def _watch_workspace(self) -> None:
         while True:
-            broken, spent = await self._walk()
+            parts = quota.holds_open(self._folders, self._tree.root, self._run.limits.processes)
+            broken, spent = await self._walk(parts)
+            if quota.short_of_disk(self._run.workspace, self._run.quota):
+                broken = "workspace"
             if self._stop(broken):
                 return
             await asyncio.sleep(max(LOOK, spent * SHARE))
 
-    async def _walk(self) -> tuple[limits.Broken | None, float]:
-        """Whether the workspace holds too much, and the seconds that looking took."""
+    async def _walk(self, parts: Generator[Held]) -> tuple[limits.Broken | None, float]:
+        """Whether these are too much for the workspace, and the seconds that looking took."""
         size = files = 0
-        parts = quota.holds_open(self._folders, self._tree.root, self._run.limits.processes)
         async with WALKS:
             pace = Pace()
-            if quota.short_of_disk(self._run.workspace, self._run.quota):
-                return "workspace", pace.stop()
             with contextlib.closing(parts):
                 for part in parts:
                     size += part.size

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 DEEPEST: Final = 48
-"""Folders within each other that are looked through."""
+"""Folders within each other that are looked through: each costs a descriptor, and more are no use to anybody."""
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

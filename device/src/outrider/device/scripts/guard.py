@@ -12,7 +12,6 @@ import os
 import resource
 import select
 import signal
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,4 +183,5 @@ def checked(call: "Callable[..., int]", *values: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not sys.exit: at its end the interpreter gives up its handlers, and a SIGTERM that comes then would be the result.
+    os._exit(main())

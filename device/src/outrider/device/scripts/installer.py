@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from .contract import MIB
+from .endings import to_the_end
 from .interpreter import Interpreter
+from .quota import size_of
 from .refusals import PackagesUnavailable
-from .workspace import size_of
 
 PASSED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "NETRC")
 """Variables that uv gets as they are: where its own configuration is."""
@@ -116,7 +117,7 @@ class Installer:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await _ended(process)
+            await to_the_end(process.wait())
         if process.returncode:
             words = _words(said.decode(errors="replace"))
             raise PackagesUnavailable(f"{', '.join(requirements)} cannot be installed: {words}")
@@ -183,16 +184,6 @@ def size_of_tree(*folders: Path) -> int:
                     found = os.lstat(os.path.join(above, name))  # noqa: PTH118 - for each of thousands of files
                     sizes[found.st_ino] = size_of(found)
     return sum(sizes.values())
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait for a process that was killed; also when cancelled, since it ends at once."""
-    waiting = asyncio.ensure_future(process.wait())
-    try:
-        await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        await waiting
-        raise
 
 
 def _words(said: str) -> str:

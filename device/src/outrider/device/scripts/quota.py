@@ -6,11 +6,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Final
 
+from .folders import DEEPEST
 from .limits import Held
 from .tree import EXHAUSTED, VANISHING, Member, members
 
-DEEPEST: Final = 48
-"""Folders in folders. Each costs one descriptor while what is in it is looked at, and more are no use to anybody."""
 LEAST_LEFT: Final = 0.25
 """Of a quota: what a disk must have left while a script runs. None is begun where it has less than a whole one."""
 SLICE: Final = 200
@@ -27,13 +26,18 @@ def holds(workspace: Path) -> Held:
     return held
 
 
+def holds_named(folders: Sequence[Path]) -> Generator[Held]:
+    """What the folders hold, in parts."""
+    for folder in folders:
+        yield from walk(folder)
+
+
 def holds_open(folders: Sequence[Path], root: int, processes: int) -> Generator[Held]:
     """What the folders hold, and with it what that many processes under a root keep in files without a name.
 
     It comes in parts, between which others may have their turn.
     """
-    for folder in folders:
-        yield from walk(folder)
+    yield from holds_named(folders)
     yield from _nameless(members(root, processes), {folder.stat().st_dev for folder in folders})
 
 
@@ -77,7 +81,7 @@ def _walk(folder: int, depth: int, linked: set[int]) -> Iterator[Held]:
                 inside.append(entry.name)
             files += 1
             if found.st_ino not in linked:
-                size += max(found.st_size, found.st_blocks * 512)
+                size += size_of(found)
             if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
                 linked.add(found.st_ino)
             if files >= SLICE:
@@ -110,7 +114,7 @@ def _nameless(processes: Iterable[Member], devices: Set[int]) -> Iterator[Held]:
                 found = path.stat()
                 if found.st_nlink == 0 and found.st_dev in devices and found.st_ino not in seen:
                     seen.add(found.st_ino)
-                    size += max(found.st_size, found.st_blocks * 512)
+                    size += size_of(found)
         for inode, length in _mapped(member.pid, devices):
             if inode not in seen:
                 seen.add(inode)
@@ -137,6 +141,11 @@ def _mapped(pid: int, devices: Set[int]) -> Iterator[tuple[int, int]]:
         if len(fields) == 6 and fields[5].endswith(b"(deleted)") and fields[3] in names:
             begin, _, end = fields[0].partition(b"-")
             yield int(fields[4]), int(fields[2], 16) + int(end, 16) - int(begin, 16)
+
+
+def size_of(found: os.stat_result) -> int:
+    """Bytes that something counts: a sparse file as if it were full, a small one with its whole blocks."""
+    return max(found.st_size, found.st_blocks * 512)
 
 
 def _sum(one: Held, other: Held) -> Held:

@@ -9,17 +9,15 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import Final
 
 from .folders import open_by_force
 
-FOLDER: Final = os.O_DIRECTORY | os.O_NOFOLLOW
 
-
-def remove(folder: Path) -> None:
-    """Remove the folder with all that is in it; links are removed, never followed."""
-    empty(folder)
+def remove(folder: Path) -> int:
+    """Remove the folder with all that is in it, and return how many files that were; links are never followed."""
+    files = empty(folder)
     folder.rmdir()
+    return files
 
 
 def empty(folder: Path) -> int:
@@ -41,14 +39,13 @@ def empty(folder: Path) -> int:
 def _lift(name: str, top: int) -> int:
     """Remove a folder: its files go, and its folders move up to the top, so that no depth is too much."""
     files = 0
-    _take(name, top)
-    inner = os.open(name, os.O_RDONLY | FOLDER, dir_fd=top)
+    inner = open_by_force(name, top)
     try:
         for found in _list(inner):
             if _unlinked(found, inner):
                 files += 1
             else:
-                _take(found, inner)
+                os.close(open_by_force(found, inner))  # it can be moved then
                 os.rename(found, secrets.token_hex(16), src_dir_fd=inner, dst_dir_fd=top)
     finally:
         os.close(inner)
@@ -67,12 +64,3 @@ def _unlinked(name: str, folder: int) -> bool:
         return False
     os.unlink(name, dir_fd=folder)
     return True
-
-
-def _take(name: str, folder: int) -> None:
-    """Give its owner all rights to a folder: to list it, and to move it."""
-    handle = os.open(name, os.O_PATH | FOLDER, dir_fd=folder)
-    try:
-        Path(f"/proc/self/fd/{handle}").chmod(0o700)
-    finally:
-        os.close(handle)

@@ -27,7 +27,7 @@ from .folders import Found, TooDeep, entered, open_by_force, walk
 from .names import check_upload, parts_of
 from .places import make
 from .refusals import NoSuchFile, ScriptRefused, WorkspacesInUse
-from .removal import empty
+from .removal import remove
 
 _REMOVED: Final = "removed-"
 """What the folder of a workspace is called first while it is being removed."""
@@ -81,7 +81,7 @@ class Workspaces:
         self._held = _held(folder)
         """The folder, open and locked, so that what another process still uses is not taken for left."""
         for left in (*folder.glob(f"{_REMOVED}*"), *folder.glob(f"{_SENT}*")):
-            _remove(left)
+            remove(left)
 
     def close(self) -> None:
         """Let another process have them."""
@@ -154,7 +154,7 @@ class Workspaces:
     def forget_sent(self, folder: Path) -> None:
         """Remove it, if it was made."""
         with contextlib.suppress(FileNotFoundError):
-            _remove(folder)
+            remove(folder)
 
     def list(self, owner: Owner) -> list[WorkspaceFile]:
         """The owner's files by name; what is no file is left out."""
@@ -201,7 +201,7 @@ class Workspaces:
                 (self._folder / owner.folder).rename(removed)
             except FileNotFoundError:
                 return 0
-        return _remove(removed)
+        return remove(removed)
 
     @contextlib.contextmanager
     def _opened(self, owner: Owner) -> Generator[int]:
@@ -261,7 +261,7 @@ class Workspaces:
         count = held.files + len(files)
         for parts in files:
             if (old := _found(folder, parts)) is not None:  # it is replaced
-                size -= size_of(old)
+                size -= quota.size_of(old)
                 count -= 1
         if size > self.quota:
             raise ScriptRefused(
@@ -298,13 +298,6 @@ def _held(folder: Path) -> int:
         return held
 
 
-def _remove(folder: Path) -> int:
-    os.close(open_by_force(str(folder)))
-    removed = empty(folder)
-    folder.rmdir()
-    return removed
-
-
 def _found(folder: int, parts: tuple[str, ...]) -> os.stat_result | None:
     *above, last = parts
     try:
@@ -312,11 +305,6 @@ def _found(folder: int, parts: tuple[str, ...]) -> os.stat_result | None:
             return os.stat(last, dir_fd=inner, follow_symlinks=False)
     except OSError:
         return None
-
-
-def size_of(found: os.stat_result) -> int:
-    """Bytes that something counts in a quota: a sparse file as if it were full, a small one with its whole blocks."""
-    return max(found.st_size, found.st_blocks * 512)
 
 
 @contextlib.contextmanager
