@@ -176,6 +176,19 @@ async def test_calls_that_no_device_takes_are_given_up_after_the_wait(fleet: Fle
     assert [(each.result, each.attempts) for number, each in spreader.ends.items() if number] == [(None, 0)] * 2
 
 
+async def test_wait_for_a_device_begins_when_the_last_call_has_ended(fleet: Fleet, hands: list[Hand]) -> None:
+    left, right = hands
+    spreader = Spreader(fleet, 2, Again(), wait=2.0)
+    id = await left.command()
+    await left.be("unready")
+    await asyncio.sleep(2.2)  # longer than that wait
+    await left.answer(id)
+    await right.begin()
+    await right.answer(await right.command())
+    await spreader.running
+    assert [spreader.result(number).status for number in (0, 1)] == [Status.DONE, Status.DONE]
+
+
 async def test_a_call_that_no_other_device_takes_has_its_last_outcome(fleet: Fleet, hands: list[Hand]) -> None:
     left, _ = hands
     spreader = Spreader(fleet, 1, Again(), wait=0.3)

@@ -147,7 +147,9 @@ async def test_scripts_are_taken_while_others_run(client: httpx.AsyncClient) -> 
 async def test_script_sent_again_with_its_key_runs_once(hub: RunningHub, client: httpx.AsyncClient) -> None:
     body = {"client": "ada", "code": "print('once')"}
     headers = {"Idempotency-Key": "k-1"}
-    answers = [await client.post("/run-json", json=body, headers=headers) for _ in range(3)]
+    answers = await asyncio.gather(*(client.post("/run-json", json=body, headers=headers) for _ in range(8)))
+    answers.append(await client.post("/run-json", json=body, headers=headers))
+    assert {each.status_code for each in answers} == {202}
     assert len({each.json()["id"] for each in answers}) == 1
     assert (await status(client, answers[0].json()["id"]))["stdout"] == "once\n"
     assert (await client.post("/run-json", json={**body, "code": "2"}, headers=headers)).status_code == 409

@@ -1,6 +1,7 @@
 """Scripts over HTTP, run by a device that locks them in, started as people start one."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub
 from tests.controller.hub.scripting import asking, outcome, run, start_locked, status, until
 from tests.device.scripts.wheels import make_wheel
-from tests.processes import Processes
+from tests.processes import Processes, marked
+from tests.processes import until as processes_until
 
 pytestmark = pytest.mark.parametrize("broker", [ONE], indirect=True, scope="session")
 
@@ -63,13 +65,17 @@ async def test_much_output_keeps_its_notice(client: httpx.AsyncClient) -> None:
 
 
 async def test_cancelled_script_is_gone_with_all_that_it_began(client: httpx.AsyncClient) -> None:
+    mark = f"mark-{secrets.token_hex(8)}"
     code = (
-        "import subprocess, sys\nprint('begun', flush=True)\nsubprocess.run([sys.executable, '-c', 'while True: pass'])"
+        "import subprocess, sys\nprint('begun', flush=True)\n"
+        f"subprocess.run([sys.executable, '-c', 'while True: pass', '{mark}'])"
     )
     id = await run(client, code)
+    await processes_until(lambda: marked(mark))
     await until(client, id, lambda said: said["stdout"])
     await client.delete(f"/status/{id}", params=asking("ada"))
     assert (await status(client, id))["status"] == "CANCELLED"
+    await processes_until(lambda: not marked(mark))
 
 
 async def test_clients_do_not_see_each_others_files(client: httpx.AsyncClient) -> None:

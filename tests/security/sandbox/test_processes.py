@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import until
+from tests.processes import marked, until
 from tests.security.sandbox.host import Outcome
 from tests.security.sandbox.hosts import Host, start_host
 
@@ -31,18 +31,6 @@ def again(depth):
 again(4)
 print("daemons", flush=True)
 """
-
-
-def marked(mark: str) -> list[int]:
-    """The processes with that word in their command line."""
-    found: list[int] = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark.encode() in path.read_bytes() and b"pytest" not in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 @pytest.fixture

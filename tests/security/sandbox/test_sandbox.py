@@ -34,9 +34,8 @@ from outrider.device.scripts.sandbox import (
     script_user,
 )
 from outrider.device.scripts.tree import children, members
-from tests.processes import until
+from tests.processes import marked, until
 from tests.security.sandbox.host import PYTHON
-from tests.security.sandbox.test_processes import marked
 
 KINDS = ["bubblewrap", "landlock"]
 

@@ -221,14 +221,17 @@ class DurableOutbox:
         broker, prefix, requester, behalf, command, target, issued = row
         return Durable(id, Place(broker, prefix, requester), behalf, command, target, issued, devices)
 
-    def ids(self, beginning: str) -> list[str]:
+    def ids(self, beginning: str, *, alive: float | None = None) -> list[str]:
         """The ids that begin so.
 
+        :param alive: only those of what has not ended, or could still be begun at that time (Unix seconds).
         :raises OutboxUnusable: the file cannot be read.
         """
         with self._reading():
             rows = self._sql.execute(
-                "SELECT id FROM commands WHERE id >= ? AND id < ?", (beginning, f"{beginning}\U0010ffff")
+                "SELECT id FROM commands WHERE id >= ? AND id < ? AND (? IS NULL OR ended IS NULL OR EXISTS "
+                "(SELECT 1 FROM sendings WHERE sendings.id = commands.id AND expires > ?))",
+                (beginning, f"{beginning}\U0010ffff", alive, alive),
             ).fetchall()
         return [id for (id,) in rows]
 

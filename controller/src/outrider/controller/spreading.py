@@ -89,6 +89,7 @@ class Spreading:
         """What came of calls that are to be made again."""
         self._changed = asyncio.Event()
         self._failure: OutriderError | None = None
+        self._idle_since = time.monotonic()
         self.stopped = False
 
     @property
@@ -106,7 +107,7 @@ class Spreading:
 
         :raises OutriderError: a call could not be sent, or `ended` raised it; those that ran have been cancelled.
         """
-        idle_since = time.monotonic()
+        self._idle_since = time.monotonic()
         with self._fleet.roster.watch(self._look_again):
             async with asyncio.TaskGroup() as tasks:
                 while not self._spread.over:
@@ -117,11 +118,9 @@ class Spreading:
                     while not self.stopped and (call := self._spread.next(ready, time.monotonic())) is not None:
                         tasks.create_task(self._call(*call), name=f"call {call[0]}")
                     now = time.monotonic()
-                    if self._spread.under_way:
-                        idle_since = now
-                    elif now - idle_since >= self._wait:
+                    if not self._spread.under_way and now - self._idle_since >= self._wait:
                         self._give_up()
-                    await self._change(self._spread.pause(now), idle_since + self._wait - now)
+                    await self._change(self._spread.pause(now), self._idle_since + self._wait - now)
         if self._failure is not None:
             raise self._failure
 
@@ -199,6 +198,7 @@ class Spreading:
             del self._running[number]
             self._take(number, result, dispatch)
         finally:
+            self._idle_since = time.monotonic()
             self._changed.set()
 
     def _take(self, number: int, result: Result, dispatch: Dispatch) -> None:

@@ -50,4 +50,4 @@ async def fetch(fleet: Fleet, device: str, name: str, folder: Folder) -> str:
     except NotSaved:
         raise
     except (OutriderError, DecodeError) as error:
-        return f"{name} was not fetched: {printable(str(error))}"
+        return f"{name} was {'fetched in part' if at else 'not fetched'}: {printable(str(error))}"

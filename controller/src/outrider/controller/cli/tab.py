@@ -1,7 +1,8 @@
 """What a shell is told when someone presses Tab: subcommands, options, and what is live on the broker.
 
-The tree of subcommands is Typer's. What an argument is, its metavar says: TARGET, COMMAND, ARGS, ID, FILE, DIR. A
-broker that does not answer soon, or anything else that goes wrong, leaves nothing to choose from, silently.
+The tree of subcommands is Typer's. What an argument is, its metavar says: TARGET, COMMAND, ARGS, ID, FILE, DIR,
+SCRIPT, FILE|TARGET. A broker that does not answer soon, or anything else that goes wrong, leaves nothing to choose
+from, silently.
 """
 
 import asyncio

@@ -98,6 +98,7 @@ class Submission:
     :ivar attempts: how often it was sent.
     :ivar again: what is sent once more where no device has room for it; None for what is sent once.
     :ivar changed: set where it need not wait for room any longer.
+    :ivar followed: what follows it, while it is open.
     :ivar ended: set when every device has its final outcome, or nothing more is waited for.
     """
 
@@ -116,6 +117,7 @@ class Submission:
         self.changed = asyncio.Event()
         self.ended = asyncio.Event()
         self.dispatch = dispatch
+        self.followed: asyncio.Task[None] | None = None
         self._progress: dict[str, Progress] = {}
 
     @property
@@ -214,7 +216,7 @@ class Submissions:
             if not is_run(brief.id) and (durable := outbox.find(brief.id)) is not None:
                 self._follow(self._resumed(durable))
         last: dict[str, int] = {}
-        for id in outbox.ids(RUN):
+        for id in outbox.ids(RUN, alive=self._clock()):
             last[run_of(id)] = max(number_of(id), last.get(run_of(id), 1))
         for run, number in last.items():
             durable = outbox.find(attempt(run, number))
@@ -244,14 +246,13 @@ class Submissions:
         :param id: one that was made for it before; where it was submitted already, it is not again.
         :raises LocalError: as `Fleet.dispatch` does.
         """
-        if id is not None:
-            if (pending := self._pending.get(id)) is not None:
-                return await asyncio.shield(pending)
-            if (known := self.find(id)) is not None:
-                return known
+        if id is not None and (same := await self._same(id)) is not None:
+            return same
         self._check_room(order.behalf)
         if order.target.startswith("any:"):  # to know whether it is idempotent there
             await self._fleet.abouts(self._fleet.resolve(order.target).devices)
+            if id is not None and (same := await self._same(id)) is not None:  # it came again meanwhile
+                return same
         loop = asyncio.get_running_loop()
         asked = _Asked(id or new_id(), order, loop.create_future(), copy_context())
         if not self._waiting:
@@ -262,6 +263,12 @@ class Submissions:
             return await asyncio.shield(asked.answer)
         finally:
             self._pending.pop(asked.id, None)
+
+    async def _same(self, id: str) -> Submission | None:
+        """The one that was submitted with this id, if any is at hand."""
+        if (pending := self._pending.get(id)) is not None:
+            return await asyncio.shield(pending)
+        return self.find(id)
 
     async def until_ended(self, submission: Submission, seconds: float) -> None:
         """Return when a command has ended, or after so many seconds; at once where too many wait already."""
@@ -315,6 +322,8 @@ class Submissions:
         waited, submission.again = submission.waits, None
         if waited:
             self._cancel_waiting(submission)
+            if submission.followed is not None:  # it may stand far behind in the line
+                submission.followed.cancel()
         submission.dispatch.cancel()
         return submission
 
@@ -394,6 +403,7 @@ class Submissions:
         task = asyncio.create_task(self._until_ended(submission), name=f"command {submission.id}")
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        submission.followed = task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -16,7 +16,7 @@ from outrider.controller.hub.owners import RUN
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, CommandRecord, Page, ProgressRecord
 from outrider.controller.hub.submissions import Order, Submission, new_id
-from outrider.controller.hub.tokens import Client, Scope
+from outrider.controller.hub.tokens import LOCAL, Client, Scope
 from outrider.controller.plan import Plan, Share
 from outrider.schema import Status
 
@@ -89,7 +89,9 @@ class Commands(Controller):
         hub: Parts = state.hub
         require_strict(await request.body(), CommandBody)
         if data.command == "jobs" and not request.user.may_audit(RUN):
-            words = f"devices tell of everybody's jobs: ask for yours with GET {PATH}/jobs, or with the scope audit"
+            words = f"devices tell of everybody's jobs: ask for yours with GET {PATH}/jobs"
+            if request.user is not LOCAL:
+                words += ", or with the scope audit"
             raise Refused(HTTPStatus.FORBIDDEN, "forbidden", words, field="command")
         order = _order(data, request.user)
         id, before = (None, None) if key is None else await of_key(hub, request.user, key, _digest(data), new_id())

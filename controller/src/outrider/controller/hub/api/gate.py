@@ -203,9 +203,10 @@ def _content_type(headers: Mapping[bytes, bytes]) -> bytes:
 
 def _media_type(path: str) -> bytes | None:
     """What a body must be there; plugins may take whatever they like."""
+    path = path.rstrip("/")  # as the router has it
     if path == RUN_FILE:
         return MULTIPART
-    return JSON if path == RUN_JSON or path.startswith(f"{PATH}/") else None
+    return JSON if path == RUN_JSON or f"{path}/".startswith(f"{PATH}/") else None
 
 
 def _name(host: str) -> str:

@@ -211,6 +211,7 @@ async def _recorded(hub: Parts, client: Client, id: str) -> Found:
     page, sent = await asyncio.to_thread(hub.store.commands, query), id
     if not page.items:
         raise _unknown(id)
+    submitted = page.items[-1].issued or page.items[-1].received
     while is_run(id):  # what was sent again, as no device had room for it
         after = attempt(run_of(id), number_of(sent) + 1)
         again = await asyncio.to_thread(hub.store.commands, replace(query, id=after))
@@ -239,7 +240,7 @@ async def _recorded(hub: Parts, client: Client, id: str) -> Found:
         first.args,
         first.requester,
         first.behalf,
-        first.issued or first.received,
+        submitted,
         first.expires,
         standings,
         sent=sent,

@@ -4,13 +4,12 @@ import asyncio
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from msgspec import MsgspecError, UnsetType, json
 from msgspec.structs import replace
 
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import ProgressRecord, Record, ResultQuery, ResultRecord
 from outrider.controller.hub.submissions import Standing
-from outrider.device.scripts.contract import ScriptResult
+from outrider.controller.scripts import answer
 from outrider.schema import Result, Status
 
 from .bodies import RunStatus
@@ -32,7 +31,6 @@ _LIMITS: Final = {
     "cpu": "it used more processor time than it may",
     "processes": "it began more processes than it may",
     "workspace": "its workspace holds more than it may",
-    "output": "it wrote more than it may",
 }
 
 
@@ -80,9 +78,8 @@ async def run_status(hub: Parts, found: Found) -> RunStatus:
 
 def _ended(status: RunStatus, result: Result) -> RunStatus:
     """A script that ended by itself, or was ended by a limit."""
-    try:
-        ended = json.decode(b"null" if isinstance(result.value, UnsetType) else result.value, type=ScriptResult)
-    except MsgspecError:
+    ended = answer(result)
+    if ended is None:
         return replace(status, status="CRASHED", reason=f"what {result.device} answered is no script's result")
     reason = None
     if ended.killed_by is not None:
