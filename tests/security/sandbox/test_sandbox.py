@@ -162,13 +162,13 @@ async def test_many_run_at_once(sandbox: Sandbox, folder: Path) -> None:
 
 async def test_cancelled_at_any_moment_leaves_nothing(sandbox: Sandbox, folder: Path) -> None:
     for number in range(12):
-        run = script(folder, "import time; time.sleep(60)", "cancelled-early")
+        run = script(folder, "import time; time.sleep(60)", f"cancelled-early-{sandbox.name}")
         task = asyncio.ensure_future(execute(sandbox, run, ignored))
         await asyncio.sleep(number * 0.004)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert marked("cancelled-early") == []
+        assert marked(f"cancelled-early-{sandbox.name}") == []
 
 
 async def test_event_loop_goes_on_while_a_start_is_prepared_and_cleaned_up_after(
