@@ -72,7 +72,7 @@ async def test_scripts_beyond_the_room_of_the_pool_wait_and_run(client: httpx.As
 
 async def test_script_that_waits_outlives_the_hub(hub: RunningHub, client: httpx.AsyncClient, tmp_path: Path) -> None:
     ids = await fill(client, holding(tmp_path), 5)
-    await until(client, ids[-1], lambda said: "waits for room" in (said["reason"] or ""))
+    waiting = await until(client, ids[-1], lambda said: "waits for room" in (said["reason"] or ""))
     await hub.kill()
     await hub.start()
     async with hub.client() as again:
@@ -80,12 +80,14 @@ async def test_script_that_waits_outlives_the_hub(hub: RunningHub, client: httpx
         (tmp_path / "end").touch()
         every = [await status(again, id) for id in ids]
         assert [each["status"] for each in every] == ["COMPLETED"] * 5
+        assert every[-1]["submitted"] == waiting["submitted"]
         assert ran(tmp_path) == [str(at) for at in range(5)]
         assert await hub.stop() == 0
         (hub.folder / "state" / "outrider" / "hub-outbox.sqlite").unlink()
         await hub.start()
     async with hub.client() as later:  # from the store alone
-        assert (await status(later, ids[-1]))["status"] == "COMPLETED"
+        said = await status(later, ids[-1])
+        assert (said["status"], said["submitted"]) == ("COMPLETED", waiting["submitted"])
 
 
 async def test_script_that_waits_can_be_cancelled_for_good(

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, Self
 from msgspec import Raw, UnsetType, json
 
 from outrider.controller.dispatch import Dispatch
-from outrider.controller.durable import Durable, OutboxUnusable
+from outrider.controller.durable import Durable, DurableOutbox, OutboxUnusable
 from outrider.controller.fleet import Fleet, IfOffline
 from outrider.controller.plan import Plan, Share
 from outrider.controller.rollout import Rollout
@@ -219,7 +219,7 @@ class Submissions:
         for id in outbox.ids(RUN, alive=self._clock()):
             last[run_of(id)] = max(number_of(id), last.get(run_of(id), 1))
         for run, number in last.items():
-            durable = outbox.find(attempt(run, number))
+            durable = _attempt(outbox, attempt(run, number))
             if durable is None or not durable.place.same(self._fleet.place):
                 continue
             waits = durable.expires > self._clock() and had_no_room(
@@ -306,7 +306,7 @@ class Submissions:
         outbox = self._fleet.outbox
         if outbox is not None and is_run(id):
             id = max(outbox.ids(run_of(id)), key=number_of, default=id)
-        durable = None if outbox is None else outbox.find(id)
+        durable = None if outbox is None else _attempt(outbox, id)
         return durable if durable is not None and durable.place == self._fleet.place else None
 
     def cancel(self, id: str) -> Submission | None:
@@ -535,3 +535,11 @@ def _size(submission: Submission) -> int:
 def _fail(asked: _Asked, error: OutriderError) -> None:
     if not asked.answer.done():
         asked.answer.set_exception(error)
+
+
+def _attempt(outbox: DurableOutbox, id: str) -> Durable | None:
+    """A command as it stands in the outbox; it was submitted when its first attempt was."""
+    found = outbox.find(id)
+    if found is not None and number_of(id) > 1 and (first := outbox.find(run_of(id))) is not None:
+        return found._replace(issued=first.issued)
+    return found
