@@ -9,9 +9,9 @@ from rich.console import Console
 
 from outrider.controller.cli.options import size
 from outrider.controller.cli.saving import Folder, FolderInUse, NotSaved
-from outrider.controller.cli.script_output import LONGEST_LINE, NOTICE, Lines, Stream, Told, Verbatim, plain
+from outrider.controller.cli.script_output import LONGEST_LINE, NOTICE, Lines, Told, Verbatim, plain
 from outrider.controller.scripts import Program, doubts, killed, size_words
-from outrider.device.scripts.contract import Limits
+from outrider.device.scripts.contract import Limits, Stream
 from outrider.schema import Progress
 from tests.peers import Connect, Peer
 

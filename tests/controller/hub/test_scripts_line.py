@@ -7,8 +7,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from outrider.controller.hub.line import PAUSE, attempt, had_no_room, number_of
-from outrider.controller.hub.owners import behalf_of, is_of, new_run, run_of
+from outrider.controller.hub.line import PAUSE, had_no_room
+from outrider.controller.hub.owners import attempt, behalf_of, is_of, new_run, number_of, run_of
 from outrider.schema import Code, Error, Result, Status
 from tests.brokers import ONE, BrokerUnderTest
 from tests.controller.hub.running import RunningHub

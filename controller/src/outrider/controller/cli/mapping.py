@@ -16,7 +16,7 @@ from outrider.controller.scripts import FROM_STDIN, RUN, InvalidScript, answer, 
 from outrider.controller.spread import Again
 from outrider.controller.spreading import Ended, Spreading
 from outrider.device import Reply
-from outrider.device.scripts.contract import Limits
+from outrider.device.scripts.contract import TRUNCATED, Limits
 from outrider.schema import Result, Status
 
 from .exits import Interrupted
@@ -25,7 +25,7 @@ from .live import Live
 from .output import counts_text, json_text, plain_result, printable
 from .saving import Folder
 from .script_ends import ending, endings_text, entry, how_it_ended, outputs
-from .script_output import TRUNCATED, plain
+from .script_output import plain
 from .sending import Form
 from .terminal import counted, messages_console, results_console
 

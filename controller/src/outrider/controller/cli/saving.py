@@ -7,9 +7,8 @@ from typing import Final
 
 from msgspec import json
 
+from outrider.device.scripts.contract import STREAMS, Stream
 from outrider.schema import LocalError, OutriderError
-
-from .script_output import STREAMS, Stream
 
 INDEX: Final = "index.ndjson"
 """The file with a line of JSON for each device or input, in the order in which they ended."""

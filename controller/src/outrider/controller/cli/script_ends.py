@@ -7,11 +7,10 @@ from rich.text import Text
 
 from outrider.controller.scripts import answer, killed
 from outrider.device import Reply
-from outrider.device.scripts.contract import Limits, ScriptResult
+from outrider.device.scripts.contract import Limits, ScriptResult, Stream
 from outrider.schema import Result, Status
 
 from .output import duration, printable, reply_line
-from .script_output import Stream
 
 LONGEST: Final = 40
 """Characters of what a device says that killed a script."""

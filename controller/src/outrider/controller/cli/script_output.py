@@ -1,27 +1,20 @@
 """What a script prints on a device, as it is shown here: whole lines beside those of other devices, nothing twice."""
 
 import hashlib
-import re
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Final
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.style import Style
 
+from outrider.device.scripts.contract import STREAMS, Stream
 from outrider.schema import Progress
 
 from .terminal import printable
 
-Stream = Literal["stdout", "stderr"]
-
-STREAMS: Final[tuple[Stream, Stream]] = ("stdout", "stderr")
-
 LONGEST_LINE: Final = 64 * 1024
 """Characters of a line after which it is shown though its end has not come."""
-
-TRUNCATED: Final = re.compile(r"\[truncated: the first [\d,_]+ of [\d,_]+ bytes\]\s*\Z")
-"""The notice at the end of an output that a result could not hold."""
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from outrider.controller import Dispatch, Fleet, Targets
 from outrider.controller.scripts import ALLOWING, RUN, answer, succeeded
 from outrider.device import Reply
-from outrider.device.scripts.contract import Limits, ScriptResult
+from outrider.device.scripts.contract import STREAMS, TRUNCATED, Limits, ScriptResult, Stream
 from outrider.schema import About, Code, LocalError, Progress, Result
 
 from .fetching import fetch
@@ -18,7 +18,7 @@ from .live import NAME, Live
 from .output import json_text, plain_result, printable, summary_line
 from .saving import Folder
 from .script_ends import ending, endings_text, entry, how_it_ended, outputs
-from .script_output import COLOURS, STREAMS, TRUNCATED, Lines, Stream, Told, Verbatim, plain
+from .script_output import COLOURS, Lines, Told, Verbatim, plain
 from .sending import Form, Sending, later
 from .terminal import messages_console, named
 

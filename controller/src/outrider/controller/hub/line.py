@@ -24,17 +24,6 @@ LONGEST_PAUSE: Final = 4.0
 _ROOM: Final = frozenset({Code.BUSY, Code.NOT_READY})
 
 
-def attempt(run: str, number: int) -> str:
-    """The id of a script's attempt with this number, from 1: the first has the script's own."""
-    return run if number == 1 else f"{run}_{number}"
-
-
-def number_of(id: str) -> int:
-    """Which attempt has this id."""
-    number = id.partition("_")[2]
-    return int(number) if number.isdecimal() and number.isascii() else 1
-
-
 def had_no_room(results: Iterable[Result]) -> bool:
     """Whether every device that was asked has refused it, and one of them may take it later."""
     codes = [each.error.code if each.status is Status.REJECTED and each.error is not None else None for each in results]

@@ -47,6 +47,17 @@ def run_of(id: str) -> str:
     return id.partition("_")[0] if is_run(id) else id
 
 
+def attempt(run: str, number: int) -> str:
+    """The id of a script's attempt with this number, from 1: the first has the script's own."""
+    return run if number == 1 else f"{run}_{number}"
+
+
+def number_of(id: str) -> int:
+    """Which attempt has this id."""
+    number = id.partition("_")[2]
+    return int(number) if number.isdecimal() and number.isascii() else 1
+
+
 def is_of(id: str, behalf: str) -> bool:
     """Whether a script with this id is this owner's, if there is one.
 

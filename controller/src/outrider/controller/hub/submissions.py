@@ -28,8 +28,8 @@ from outrider.schema import Error, LocalError, OutriderError, Progress, QueueFul
 from outrider.schema.codec import COMMAND
 from outrider.schema.messages import MAX_EXPIRY
 
-from .line import Line, attempt, had_no_room, number_of
-from .owners import RUN, is_run, run_of
+from .line import Line, had_no_room
+from .owners import RUN, attempt, is_run, number_of, run_of
 
 logger = logging.getLogger("outrider.controller.hub")
 

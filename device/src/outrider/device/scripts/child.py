@@ -13,14 +13,13 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
+from .contract import STREAMS, Stream
 from .run import Launch, SandboxFailed
 
-Stream = Literal["stdout", "stderr"]
 Output = Callable[[Stream, bytes], Awaitable[None] | None]
 
-STREAMS: Final[tuple[Stream, ...]] = ("stdout", "stderr")
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GATE: Final = 3
 LOWEST: Final = 16

@@ -1,6 +1,7 @@
 """What `run_script` and its companions take and give: the same for who sends scripts and for who runs them."""
 
-from typing import Annotated, Final
+import re
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -8,6 +9,12 @@ POOL: Final = "scripts"
 """Every device that allows scripts is in this pool."""
 
 MIB: Final = 1024 * 1024
+
+Stream = Literal["stdout", "stderr"]
+STREAMS: Final[tuple[Stream, Stream]] = ("stdout", "stderr")
+
+TRUNCATED: Final = re.compile(r"\[truncated: the first [\d,]+ of [\d,]+ bytes\]\s*\Z")
+"""The notice at the end of a stream that a result could not hold, as `truncated` writes it."""
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,3 +75,8 @@ class FileChunk(Struct, frozen=True):
     size: int
     offset: int
     data: bytes
+
+
+def truncated(kept: int, total: int) -> str:
+    """The notice at the end of a stream of which a result holds only the first bytes."""
+    return f"[truncated: the first {kept:,} of {total:,} bytes]\n"

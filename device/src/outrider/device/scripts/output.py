@@ -2,15 +2,14 @@
 
 import asyncio
 import codecs
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import json
 
 from outrider.device.execution import CHUNK
 from outrider.device.job import Job
 
-Stream = Literal["stdout", "stderr"]
-STREAMS: Final[tuple[Stream, Stream]] = ("stdout", "stderr")
+from .contract import STREAMS, Stream, truncated
 
 INTERVAL: Final = 0.05
 """Seconds that output waits for more, so that a script that writes in small pieces does not flood the broker."""
@@ -76,7 +75,7 @@ class Output:
                 over = middle
         text, count = _begun(head[:fits])
         newline = "" if text.endswith("\n") or not text else "\n"
-        return f"{text}{newline}[truncated: the first {count:,} of {total:,} bytes]\n"
+        return f"{text}{newline}{truncated(count, total)}"
 
     def _wait(self, stream: Stream, text: str) -> None:
         if not text:

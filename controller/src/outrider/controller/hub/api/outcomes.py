@@ -10,8 +10,7 @@ from msgspec import UNSET, Raw, UnsetType, json
 from msgspec.structs import replace
 
 from outrider.controller.durable import Durable
-from outrider.controller.hub.line import attempt, number_of
-from outrider.controller.hub.owners import is_run, run_of
+from outrider.controller.hub.owners import attempt, is_run, number_of, run_of
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.records import CommandQuery, ResultQuery, ResultRecord
 from outrider.controller.hub.submissions import FOLLOWED_AFTER, Standing, Submission, standings_of
