@@ -234,7 +234,7 @@ USAGE_ERRORS = {
     "two of one name": (["folder/hello.py", "hello.py", "runner-1"], "hello.py: there is another hello.py already"),
     "a name that no device takes": (["hello.py", "folder/a b.py", "runner-1"], "files that go along are called"),
     "a size that is none": (["hello.py", "runner-1", "--memory", "lots"], "'lots' is no size"),
-    "too little memory": (["hello.py", "runner-1", "--memory", "1M"], "--memory"),
+    "too little memory": (["hello.py", "runner-1", "--memory", "1M"], "--memory: 16M is the least"),
     "standard input twice": (["-", "runner-1", "--stdin", "-"], "standard input can only be one of"),
     "retries without a map": (["hello.py", "runner-1", "--retries", "3"], "need --map"),
     "a name that leads out of the folder": (

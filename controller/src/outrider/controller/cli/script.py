@@ -16,7 +16,7 @@ from outrider.controller.scripts import FROM_STDIN, Program
 from outrider.controller.spread import Again
 from outrider.controller.targets import parse
 from outrider.device import DEFAULT_WAIT
-from outrider.device.scripts.contract import Limits
+from outrider.device.scripts.contract import LEAST_MEMORY, MIB, Limits
 
 from .exits import NOT_DONE, run
 from .fetching import file_name
@@ -289,6 +289,8 @@ def script(
         }.items()
         if value is not None
     }
+    if memory is not None and memory < LEAST_MEMORY:
+        raise typer.BadParameter(f"--memory: {LEAST_MEMORY // MIB}M is the least")
     limits = _limits(asked)
     standard_input: BinaryIO = getattr(sys.stdin, "buffer", io.BytesIO())  # there is none where it was closed
     program = scripts.read(given.files, standard_input)

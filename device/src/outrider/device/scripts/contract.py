@@ -10,6 +10,9 @@ POOL: Final = "scripts"
 
 MIB: Final = 1024 * 1024
 
+LEAST_MEMORY: Final = 16 * MIB
+"""Bytes with which Python can start."""
+
 Stream = Literal["stdout", "stderr"]
 STREAMS: Final[tuple[Stream, Stream]] = ("stdout", "stderr")
 
@@ -31,7 +34,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     :ivar output: bytes of output that are sent while it runs, of stdout and stderr each; the rest is counted.
     """
 
-    memory: Annotated[int, Meta(ge=16 * MIB)] = 256 * MIB
+    memory: Annotated[int, Meta(ge=LEAST_MEMORY)] = 256 * MIB
     cpu: Annotated[float, Meta(gt=0)] = 60.0
     processes: Annotated[int, Meta(ge=1)] = 64
     open_files: Annotated[int, Meta(ge=16)] = 256

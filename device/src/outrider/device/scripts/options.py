@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .contract import MIB, Limits
+from .contract import LEAST_MEMORY, Limits
 from .sizes import size
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _size(text: str) -> int:
         bytes = size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if bytes < 16 * MIB:
+    if bytes < LEAST_MEMORY:
         raise argparse.ArgumentTypeError(f"{text} is too little: 16M is the least")
     return bytes
 
