@@ -16,7 +16,6 @@ from .findings import (
     cancelled_words,
     disconnected,
     document,
-    form_of,
     nobody_runs,
     plain_outcome,
     print_lines,
@@ -28,7 +27,7 @@ from .findings import (
 )
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
 from .output import json_text, results_console
-from .sending import Form
+from .sending import Form, form_of
 
 
 def cancel(

@@ -17,12 +17,12 @@ from outrider.device import Address
 from outrider.schema import Event
 
 from .exits import run
-from .findings import disconnected, form_of, print_lines, say
+from .findings import disconnected, print_lines, say
 from .hubs import HubOption, hub_named, open_hub
 from .moments import moment
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet
 from .output import json_text, printable, results_console
-from .sending import Form
+from .sending import Form, form_of
 
 LOOK_AGAIN: Final = 0.5
 """Seconds between two questions to a hub for what is new."""

@@ -57,16 +57,6 @@ class NothingKnown(LocalError):
     """No device and no result on the broker knows of this id."""
 
 
-def form_of(*, json: bool, ndjson: bool) -> Form:
-    """How to print.
-
-    :raises typer.BadParameter: both were given.
-    """
-    if json and ndjson:
-        raise typer.BadParameter("--json and --ndjson exclude each other")
-    return Form.JSON if json else Form.NDJSON if ndjson else Form.TEXT
-
-
 def print_lines(lines: Iterable[Mapping[str, object]]) -> None:
     """Print each as a line of JSON."""
     console = results_console()

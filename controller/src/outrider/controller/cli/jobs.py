@@ -13,7 +13,6 @@ from .findings import (
     JsonOption,
     TargetArgument,
     disconnected,
-    form_of,
     jobs_table,
     no_job_words,
     plain_job,
@@ -27,7 +26,7 @@ from .hubs import HubOption, hub_named
 from .hubs import jobs_on as jobs_of_hub
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet
 from .output import json_text, results_console
-from .sending import Form
+from .sending import Form, form_of
 
 
 def jobs(

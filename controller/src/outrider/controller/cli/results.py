@@ -18,7 +18,6 @@ from .findings import (
     NothingKnown,
     disconnected,
     document,
-    form_of,
     no_result_words,
     nothing_known,
     plain_durable,
@@ -36,7 +35,7 @@ from .hubs import HubOption, findings_of, hub_named
 from .hubs import last_results as last_of_hub
 from .options import BrokerOption, NameOption, PrefixOption, open_fleet, seconds
 from .output import json_text, plain_result, results_console
-from .sending import Form
+from .sending import Form, form_of
 
 NONE_RECORDED: Final = "the hub has recorded no result for you; everybody's: --everyone"
 

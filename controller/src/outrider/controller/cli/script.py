@@ -25,7 +25,7 @@ from .options import TARGET_HELP, BrokerOption, NameOption, PrefixOption, open_f
 from .output import messages_console, printable
 from .saving import Folder
 from .scripting import Scripting
-from .sending import Form
+from .sending import form_of
 
 LIMITS: Final = "Limits"
 MAP: Final = "One script for each input"
@@ -265,8 +265,7 @@ def script(
 
     outrider script - --on lamp-1 < hello.py
     """
-    if json + ndjson + quiet > 1:
-        raise typer.BadParameter("--json, --ndjson and --quiet exclude each other")
+    form = form_of(json=json, ndjson=ndjson, quiet=quiet)
     if map_file is None and (parallel is not None or retries is not None or retry_failed):
         raise typer.BadParameter("--parallel, --retries and --retry-failed need --map")
     if map_file is not None and (json or durable or fetch):
@@ -305,7 +304,6 @@ def script(
             limits=asked,
         )
 
-    form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     if map_file is not None:
         lines = inputs(map_file, standard_input)
         arguments(max((each.text for each in lines), key=scripts.encoded_size))  # says whether it fits

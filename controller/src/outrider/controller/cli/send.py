@@ -16,7 +16,7 @@ from outrider.device import DEFAULT_WAIT
 
 from .exits import NOT_DONE, run
 from .options import TARGET_HELP, BrokerOption, NameOption, PrefixOption, open_fleet, parsed, seconds
-from .sending import Form, Sending, arguments
+from .sending import Sending, arguments, form_of
 
 ROLLOUT: Final = "Rollout"
 """The panel of the help that the options of rollouts are in."""
@@ -201,8 +201,7 @@ def send(
 
     outrider send any:words count url=https://example.com
     """
-    if json + ndjson + quiet > 1:
-        raise typer.BadParameter("--json, --ndjson and --quiet exclude each other")
+    form = form_of(json=json, ndjson=ndjson, quiet=quiet)
     if no_wait and (wait is not None or batch is not None):
         raise typer.BadParameter("--no-wait excludes --wait and --batch, which wait")
     if batch is None and (pause is not None or abort_on_failure is not None or minimum is not None or cancel_on_abort):
@@ -219,7 +218,6 @@ def send(
             settle=settle,
             working=max(batch.working, (timeout or 0.0) + settle),
         )
-    form = Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
     sending = Sending(target, command, form)
     when: IfOffline | None = None if if_offline is None else if_offline.value
     outbox = default_path() if durable else None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Final
 
+import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -39,6 +40,18 @@ class Form(Enum):
     JSON = auto()
     NDJSON = auto()
     QUIET = auto()
+
+
+def form_of(*, json: bool, ndjson: bool, quiet: bool | None = None) -> Form:
+    """How to print.
+
+    :param quiet: None where that cannot be asked for.
+    :raises typer.BadParameter: several were given.
+    """
+    if json + ndjson + bool(quiet) > 1:
+        options = "--json and --ndjson" if quiet is None else "--json, --ndjson and --quiet"
+        raise typer.BadParameter(f"{options} exclude each other")
+    return Form.JSON if json else Form.NDJSON if ndjson else Form.QUIET if quiet else Form.TEXT
 
 
 class Sending:
