@@ -24,7 +24,7 @@ def test_general_tests_pass_against_the_broker_in_a_container() -> None:
     with container as broker:
         url = f"mqtt://{broker.get_container_host_ip()}:{broker.get_exposed_port(1883)}"
         # Tests that need a broker to stop and restart start their own; only those of the shared one are `external`.
-        # What scripts do is no matter of the broker, and takes minutes.
+        # Devices that allow scripts refuse a broker that is not on loopback, as this one.
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-n", "3", "--dist", "loadfile", "-k", "external and not script"],
             cwd=ROOT,
