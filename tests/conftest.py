@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reconnects; a hand-written peer has lost what it sent. On Mosquitto a failure counts at once.
     """
     for item in items:
-        if "[embedded" in item.name:
+        if "[embedded" in item.name or (isinstance(item, pytest.Function) and "embedded" in item.fixturenames):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

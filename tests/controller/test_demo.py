@@ -114,6 +114,25 @@ async def test_demo_takes_its_time_on_a_slow_machine(demo: Demo, tmp_path: Path)
     assert re.search("^lamp-2  done  .*\n\n# The kitchen stops", process.output, re.MULTILINE), process
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_demo_calculates_once_more_where_the_ping_came_too_late(demo: Demo, tmp_path: Path) -> None:
+    once = """\
+import pathlib, sys, time
+if sys.orig_argv[-2:] == ["lamp-2", "ping"]:
+    try:
+        pathlib.Path(__file__).with_name("late").touch(exist_ok=False)
+        time.sleep(5)
+    except FileExistsError:
+        pass
+"""
+    (tmp_path / "sitecustomize.py").write_text(once)
+    process = demo("--no-interactive", PYTHONPATH=str(tmp_path))
+    assert await process.wait(100) == 0, process
+    assert re.search(r"calculate 3 .*\n\n# This machine was too busy.*\n\$ .* calculate 9 ", process.output, re.DOTALL)
+    assert re.search("^lamp-2  done  .*\n\n# The kitchen stops", process.output, re.MULTILINE), process
+
+
 async def test_step_that_fails_is_named_and_ends_all(demo: Demo) -> None:
     process = demo("--no-interactive")
     async with Fleet((await process.wait_for(r"OUTRIDER_BROKER=(\S+)"))[1]) as fleet:

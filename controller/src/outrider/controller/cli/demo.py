@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Final
@@ -143,9 +143,7 @@ async def _show(stage: "_Stage") -> None:
     ping = await stage.run("outrider send lamp-1 ping")
 
     stage.say("Everybody calculates for some seconds and tells its progress.")
-    async with stage.running(f"outrider send all calculate {_calculation(ping)} 'hello fleet'"):
-        await stage.until_busy("lamp-1")
-        said = await stage.aside("outrider send lamp-2 ping")
+    said = await _ping_meanwhile(stage, ping)
     stage.say("Meanwhile, in another terminal, a ping was answered at once.")
     stage.type("outrider send lamp-2 ping")
     stage.print(said)
@@ -167,6 +165,19 @@ async def _show(stage: "_Stage") -> None:
     stage.say("Both come back: lamp-3 as it was, lamp-2, which had ended, anew. Everybody starts.")
     await stage.start_devices("lamp-2", "lamp-3")
     await stage.run("outrider send all start")
+
+
+async def _ping_meanwhile(stage: "_Stage", ping: float) -> str:
+    """Calculate for long enough to ping a device in the middle of it, and return what the ping printed."""
+    line = ""
+    for seconds in _calculations(ping):
+        if line:
+            stage.say("This machine was too busy to send something meanwhile. Once more, for longer.")
+        line = f"outrider send all calculate {seconds} 'hello fleet'"
+        said = await stage.run_meanwhile(line, "lamp-1", "outrider send lamp-2 ping")
+        if said is not None:
+            return said
+    raise DemoFailed(f"{line} was over before what should have been done meanwhile")
 
 
 @contextlib.asynccontextmanager
@@ -225,22 +236,21 @@ class _Stage:
             await self._finished(process, line, exit_code)
         return monotonic() - began
 
-    @contextlib.asynccontextmanager
-    async def running(self, line: str) -> AsyncGenerator[None]:
-        """`run`, around a block that must come to its end while the command still runs."""
+    async def run_meanwhile(self, line: str, device: str, aside: str) -> str | None:
+        """`run` a command, and while it keeps the device busy another one, as in another terminal.
+
+        :returns: what the other one printed; None where the first was over before it.
+        """
         self.type(line)
         async with self._process(line) as process:
-            yield
-            if process.returncode is not None:
-                raise DemoFailed(f"{line} was over before what should have been done meanwhile")
+            await self._until_busy(device, process)
+            async with self._process(aside, stdout=asyncio.subprocess.PIPE) as other:
+                await self._finished(other, aside, 0)
+                meanwhile = process.returncode is None
+                assert other.stdout is not None
+                said = (await other.stdout.read()).decode().rstrip("\n")
             await self._finished(process, line, 0)
-
-    async def aside(self, line: str) -> str:
-        """Run a command as in another terminal, and return what it printed."""
-        async with self._process(line, stdout=asyncio.subprocess.PIPE) as process:
-            await self._finished(process, line, 0)
-            assert process.stdout is not None
-            return (await process.stdout.read()).decode().rstrip("\n")
+        return said if meanwhile else None
 
     async def start_devices(self, *devices: str) -> None:
         """Show and run the command of each device, and wait until all have connected."""
@@ -293,13 +303,6 @@ class _Stage:
         said = f"# {device}: the process ended with exit code {exit_code}; its state is now {status}."
         self._output.print(Text(said, style="cyan"))
 
-    async def until_busy(self, device: str) -> None:
-        """Wait until a job runs on the device."""
-        with _limit(f"{device} did not take the command"):
-            async with asyncio.timeout(STEP_LIMIT):
-                while not await self.fleet.call(device, "jobs"):  # noqa: ASYNC110  # no event tells of it
-                    await asyncio.sleep(POLL)
-
     async def end_devices(self) -> None:
         """End all devices and the hub, as SIGTERM does; returns when they are gone."""
         processes = [*self._guards.values(), *([] if self._hub is None else [self._hub])]
@@ -348,6 +351,13 @@ class _Stage:
                 process.kill()
                 await process.wait()
 
+    async def _until_busy(self, device: str, process: asyncio.subprocess.Process) -> None:
+        """Wait until a job runs on the device, or the process that sent it has ended."""
+        with _limit(f"{device} did not take the command"):
+            async with asyncio.timeout(STEP_LIMIT):
+                while process.returncode is None and not await self.fleet.call(device, "jobs"):  # noqa: ASYNC110  # no event tells of it
+                    await asyncio.sleep(POLL)
+
     async def _finished(self, process: asyncio.subprocess.Process, what: str, exit_code: int) -> None:
         with _limit(f"{what} did not end"):
             async with asyncio.timeout(STEP_LIMIT):
@@ -371,9 +381,16 @@ class _Stage:
         return state is not None and state.status in statuses
 
 
-def _calculation(ping: float) -> int:
-    """Seconds to calculate for, so that a ping, which took so many, has its time meanwhile on a slow machine too."""
-    return max(CALCULATION[0], min(math.ceil(3 * ping), CALCULATION[1]))
+def _calculations(ping: float) -> Iterator[int]:
+    """Seconds to calculate for, so that a ping, which took so many, has its time meanwhile on a slow machine too.
+
+    More and more, as that machine may have become busy since.
+    """
+    seconds = max(CALCULATION[0], min(math.ceil(3 * ping), CALCULATION[1]))
+    while seconds < CALCULATION[1]:
+        yield seconds
+        seconds *= 3
+    yield CALCULATION[1]
 
 
 @contextlib.contextmanager
