@@ -72,6 +72,14 @@ async def test_further_files_go_along(yard: Yard, where: tuple[str, ...]) -> Non
     assert (ended.code, ended.output) == (0, "helped main.py\n")
 
 
+async def test_files_that_are_no_python_go_along(yard: Yard) -> None:
+    script = yard.write(
+        "count.py", "import pathlib\nprint(pathlib.Path(__file__).with_name('words.csv').read_text())\n"
+    )
+    ended = await yard(script, yard.write("words.csv", "a,b"), "--on", "runner-1")
+    assert (ended.code, ended.output) == (0, "a,b\n")
+
+
 def test_files_below_the_script_keep_their_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder / "folder")
     assert list(read(["../hello.py", "./hello.py"], BytesIO()).files) == ["hello.py", "folder/hello.py"]
@@ -232,7 +240,11 @@ USAGE_ERRORS = {
     "too large": (["large.py", "runner-1"], "large.py has more than"),
     "too large together": (["half.py", "half2.py", "runner-1"], "half.py and 1 more file with arguments and input"),
     "two of one name": (["folder/hello.py", "hello.py", "runner-1"], "hello.py: there is another hello.py already"),
-    "a name that no device takes": (["hello.py", "folder/a b.py", "runner-1"], "files that go along are called"),
+    "a name that no device takes": (["hello.py", "folder/.env.py", "runner-1"], "'folder/.env.py' is hidden"),
+    "a script of another name": (
+        ["hello", "other.py", "runner-1"],
+        "hello: a script with other files is called NAME.py",
+    ),
     "a size that is none": (["hello.py", "runner-1", "--memory", "lots"], "'lots' is no size"),
     "too little memory": (["hello.py", "runner-1", "--memory", "1M"], "--memory: 16M is the least"),
     "standard input twice": (["-", "runner-1", "--stdin", "-"], "standard input can only be one of"),

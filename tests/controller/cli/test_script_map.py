@@ -304,11 +304,3 @@ async def test_index_says_of_which_input_the_output_is_incomplete(yard: Yard, tm
     assert ended.code == 0
     entries = [json.decode(line) for line in (folder / "index.ndjson").read_text().splitlines()]
     assert {each["index"]: each.get("incomplete", False) for each in entries} == {1: False, 2: True}
-
-
-async def test_files_that_are_no_python_go_along(yard: Yard) -> None:
-    script = yard.write(
-        "count.py", "import pathlib\nprint(pathlib.Path(__file__).with_name('words.csv').read_text())\n"
-    )
-    ended = await yard(script, yard.write("words.csv", "a,b"), "--on", "runner-1")
-    assert (ended.code, ended.output) == (0, "a,b\n")

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from msgspec import DecodeError, Struct
 
 from outrider.device import value_of
 from outrider.device.scripts.contract import Limits, ScriptResult
+from outrider.device.scripts.names import sent_parts_of
+from outrider.device.scripts.refusals import ScriptRefused
 from outrider.schema import MAX_SIZE, Encoding, LocalError, Result, Status, encode
 
 RUN: Final = "run_script"
@@ -28,9 +29,8 @@ ROOM: Final = MAX_SIZE - ENVELOPE
 
 FROM_STDIN: Final = "-"
 
-_NAME: Final = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,7}[A-Za-z0-9_][A-Za-z0-9_.-]{0,96}\.py")
-
-_FILE: Final = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}/){0,7}[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+SUFFIX: Final = ".py"
+"""What the name of a script ends with; which other files it takes the device says."""
 
 
 class InvalidScript(LocalError, ValueError):
@@ -66,7 +66,7 @@ class Program(Struct, frozen=True):
         code: dict[str, object]
         if len(self.files) > 1:
             code = {"files": self.files, "main": self.main}
-        elif _NAME.fullmatch(self.main):
+        elif _is_name(self.main):
             code = {"source": self.files[self.main], "main": self.main}
         else:
             code = {"source": self.files[self.main]}
@@ -104,13 +104,34 @@ def read(paths: Sequence[str], standard_input: BinaryIO) -> Program:
     folder = Path.cwd() if first == FROM_STDIN else Path(first).absolute().parent
     for path in paths:
         name = "script.py" if path == FROM_STDIN else _name(path, folder)
-        if len(paths) > 1 and not (_FILE if files else _NAME).fullmatch(name):
-            called = "files that go along are called" if files else "a script with other files is called NAME.py,"
-            raise InvalidScript(f"{path}: {called} of letters, digits, - _ and .")
+        if len(paths) > 1:
+            _check_name(name, main=not files)
         if name in files:
             raise InvalidScript(f"{path}: there is another {name} already, where this one would be on the device")
         files[name] = text(path, standard_input)
     return Program(files)
+
+
+def _check_name(name: str, *, main: bool) -> None:
+    """See that a device can have a file of this name.
+
+    :raises InvalidScript: it cannot.
+    """
+    try:
+        sent_parts_of(name)
+    except ScriptRefused as error:
+        raise InvalidScript(str(error)) from None
+    if main and not name.endswith(SUFFIX):
+        raise InvalidScript(f"{name}: a script with other files is called NAME{SUFFIX}")
+
+
+def _is_name(name: str) -> bool:
+    """Whether a device can have a script of this name."""
+    try:
+        _check_name(name, main=True)
+    except InvalidScript:
+        return False
+    return True
 
 
 def _name(path: str, folder: Path) -> str:

@@ -138,4 +138,5 @@ def no_member(pool: str, states: States, hint: str = "") -> NoMember:
             counts[state.status] = counts.get(state.status, 0) + 1
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     nobody = f": no device is in this pool{hint}"
-    return NoMember(f"no member of any:{pool} is ready{f' (members: {said})' if said else nobody}")
+    message = f"no member of any:{pool} is ready{f' (members: {said})' if said else nobody}"
+    return NoMember(message, pool=pool, members=sum(counts.values()))

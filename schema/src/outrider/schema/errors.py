@@ -126,7 +126,16 @@ class UnknownTarget(LocalError):
 
 
 class NoMember(UnknownTarget):
-    """A pool without a ready member, so that it stands for no device: nothing was sent."""
+    """A pool without a ready member, so that it stands for no device: nothing was sent.
+
+    :ivar pool: which one.
+    :ivar members: how many devices are in it, none of which is ready.
+    """
+
+    def __init__(self, message: str, *, pool: str, members: int) -> None:
+        super().__init__(message)
+        self.pool = pool
+        self.members = members
 
 
 class BrokerUnreachable(LocalError):

@@ -70,7 +70,7 @@ def advice(error: OutriderError) -> str:
     if isinstance(error, BrokerUnreachable) and (absent := _ABSENT.search(str(error))):
         port = "" if absent["port"] == "1883" else f" --port {absent['port']}"
         return f"To try things out, start one: outrider broker{port}"
-    if isinstance(error, NoMember) and str(error).startswith(f"no member of any:{POOL} is ready: no device"):
+    if isinstance(error, NoMember) and error.pool == POOL and not error.members:
         return f"Start one: {ALLOWING} --id NAME --ready"
     return ""
 

@@ -10,13 +10,13 @@ from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, 
 from litestar.params import Body, Parameter
 from msgspec import json
 
+from outrider.controller import scripts
 from outrider.controller.hub.owners import LONGEST_CLIENT, behalf_of, is_of, new_run
 from outrider.controller.hub.parts import Parts
 from outrider.controller.hub.submissions import Order
 from outrider.controller.hub.tokens import Client, Scope
 from outrider.device.scripts.contract import POOL
 from outrider.schema import NoMember
-from outrider.schema.codec import MAX_SIZE
 
 from .authorization import ClientRequest, needs
 from .bodies import RunAccepted, RunBody, RunStatus
@@ -28,13 +28,8 @@ from .problems import RETRY_AFTER, Refused, invalid, not_found, require_strict
 from .runs import run_status
 from .uploads import Upload, of_body, of_form
 
-COMMAND: Final = "run_script"
-
 STARTS_WITHIN: Final = 300.0
 """Seconds in which a device may begin with a script, as where it comes back after its connection broke."""
-
-ENVELOPE: Final = 2048
-"""Bytes that a command may have beside its arguments: ids, names, times, a trace."""
 
 ClientName = Annotated[
     str | None,
@@ -170,9 +165,9 @@ async def _run(request: ClientRequest, hub: Parts, upload: Upload, key: str | No
     if owner is None:
         words = "client is missing: this hub has no tokens, so say who you are, by any name that others do not have"
         raise invalid(words, "client")
-    order = Order(owner, body.target, COMMAND, _arguments(upload), timeout=body.timeout, expires=STARTS_WITHIN)
+    order = Order(owner, body.target, scripts.RUN, _arguments(upload), timeout=body.timeout, expires=STARTS_WITHIN)
     asked = json.encode(order.args)
-    if len(asked) > MAX_SIZE - ENVELOPE:
+    if len(asked) > scripts.ROOM:
         raise _too_large(len(asked))
     id, before = new_run(owner), None
     if key is not None:
@@ -254,10 +249,7 @@ def _nobody(hub: Parts) -> Refused:
 
 
 def _too_large(size: int) -> Refused:
-    words = (
-        f"a command has at most {MAX_SIZE:,} bytes, and this one more: its files and arguments have {size:,} as JSON; "
-        "send less"
-    )
+    words = f"files and arguments have at most {scripts.ROOM:,} bytes as JSON, and these have {size:,}: send less"
     return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", words)
 
 

@@ -1,14 +1,16 @@
 """Scripts as they come: names, lines of code, and forms with files. What comes out is a request like any other."""
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from litestar.datastructures import UploadFile
 from litestar.exceptions import ClientException
 from msgspec import ValidationError, convert, json
 from msgspec.structs import replace
+
+from outrider.controller.scripts import SUFFIX
+from outrider.device.scripts.names import sent_parts_of, shown
+from outrider.device.scripts.refusals import ScriptRefused
 
 from .authorization import ClientRequest
 from .bodies import RunBody
@@ -19,19 +21,10 @@ FILES: Final = ("files[]", "files", "file")
 
 MAIN: Final = "main.py"
 
-SUFFIX: Final = ".py"
-
-LONGEST_NAME: Final = 100
-"""Characters of a script's name."""
-
-NAME_MAX: Final = 255
-"""Bytes that a file's name has at most on Linux."""
-
 _LISTS: Final = frozenset({"args", "requirements"})
 _TEXTS: Final = frozenset({"client", "script_name", "stdin", "target"})
 _VALUES: Final = frozenset({"infer_requirements", "limits", "timeout"})
 _FIELDS: Final = (*sorted(_TEXTS | _LISTS | _VALUES), *FILES)
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Upload(NamedTuple):
@@ -82,7 +75,7 @@ def check_name(name: str, field: str) -> str:
     :raises Refused: it has folders in it, is hidden, too long, or no `.py`.
     """
     if not name.endswith(SUFFIX) or name == SUFFIX:
-        raise invalid(f"{_shown(name)} is no name of a script: it must end in {SUFFIX}", field)
+        raise invalid(f"{shown(name)} is no name of a script: it must end in {SUFFIX}", field)
     return check_file_name(name, field)
 
 
@@ -91,18 +84,13 @@ def check_file_name(name: str, field: str) -> str:
 
     :raises Refused: it has folders in it, is hidden, or too long.
     """
-    shown = _shown(name)
-    if len(name) > LONGEST_NAME or len(name.encode(errors="replace")) > NAME_MAX:
-        raise invalid(f"{shown} is too long: a script's name has at most {LONGEST_NAME} characters", field)
-    if PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
-        raise invalid(f"{shown} must be a name without folders, that does not begin with a dot", field)
-    if _CONTROL.search(name) or not name.isprintable():
-        raise invalid(f"{shown} has characters that cannot be shown", field)
+    if "/" in name or "\\" in name:
+        raise invalid(f"{shown(name)} must be a name without folders", field)
+    try:
+        sent_parts_of(name)
+    except ScriptRefused as error:
+        raise invalid(str(error), field) from None
     return name
-
-
-def _shown(name: str) -> str:
-    return ascii(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
 
 
 async def _files(parts: Sequence[tuple[str, object]], wanted: str | None) -> dict[str, str]:
