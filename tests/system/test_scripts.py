@@ -390,6 +390,25 @@ async def test_without_the_chosen_sandbox_the_device_does_not_start(
     assert "Traceback" not in process.errors
 
 
+async def test_device_says_what_locks_scripts_in_and_where_they_are(launch: Launch) -> None:
+    device = launch("--allow-scripts")
+    said = (
+        rf"INFO {device.id} runs scripts in (?:bubblewrap|landlock) with /\S+ and .* rights.*; their workspaces are in "
+    )
+    said += rf"(/\S+/workspaces/{device.id}\S+)"
+    assert Path((await device.process.wait_for(said, errors=True))[1]).is_dir()
+
+
+async def test_weaker_sandbox_is_a_warning_that_says_how_to_get_the_stronger(spawn: Processes) -> None:
+    code = (
+        "from outrider.device.scripts import bubblewrap; bubblewrap.PATH = '/nowhere'; "
+        "from outrider.device.main import main; main(['run', '--id', 'lamp', '--allow-scripts'])"
+    )
+    process = spawn.python("-c", code, env={"OUTRIDER_BROKER": "unix:///nowhere/at/all"})
+    said = "WARNING scripts get the weaker sandbox, landlock. bubblewrap: .*apt install bubblewrap"
+    await process.wait_for(said, errors=True)
+
+
 async def test_without_the_package_for_filters_no_sandbox_is_taken_for_one(spawn: Processes) -> None:
     code = (
         "import sys; sys.modules['pyseccomp'] = None; from outrider.device.main import main; "

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from ipaddress import ip_address
@@ -21,9 +22,11 @@ from .interpreter import Interpreter, check_folders, find_interpreter
 from .limits import allow_files
 from .places import place
 from .refusals import InsecureBroker
-from .sandbox import find_sandbox, script_user
+from .sandbox import Sandbox, find_sandbox, script_user
 from .settings import Settings
 from .workspace import Workspaces
+
+logger = logging.getLogger("outrider.device")
 
 
 class Scripts(Settings, frozen=True, kw_only=True):
@@ -51,11 +54,12 @@ class Scripts(Settings, frozen=True, kw_only=True):
         device.command(idempotent=True)(commands.list_files)
         device.command(commands.purge)
         device.pools = tuple(dict.fromkeys((*device.pools, POOL)))
-        device.before_serving(self._opening(device, commands, interpreter, installer, user))
+        device.before_serving(self._opening(device, sandbox, commands, interpreter, installer, user))
 
     def _opening(
         self,
         device: Definition,
+        sandbox: Sandbox,
         commands: ScriptCommands,
         interpreter: Interpreter,
         installer: Installer | None,
@@ -73,6 +77,11 @@ class Scripts(Settings, frozen=True, kw_only=True):
             if installer is not None:
                 environments = Environments(folder / "packages", installer, most=self.packages_size)
             commands.open(workspaces, environments)
+            rights = "its own rights" if user is None else f"the rights of user {user}"
+            logger.info(
+                "%s runs scripts in %s with %s and %s; their workspaces are in %s",
+                *(device.id, sandbox.name, interpreter.path, rights, own),
+            )
             return contextlib.closing(workspaces)
 
         return open

@@ -1,5 +1,6 @@
 """The sandbox as the rest of a device sees it: which one there is, whose rights scripts have, and running one in it."""
 
+import logging
 import os
 import pwd
 import tempfile
@@ -24,6 +25,8 @@ __all__ = [
     "find_sandbox",
     "script_user",
 ]
+
+logger = logging.getLogger("outrider.device")
 
 ACCOUNT: Final = "outrider-scripts"
 KINDS: Final = (Bubblewrap, Landlock)
@@ -74,6 +77,8 @@ def find_sandbox(name: str | None = None) -> Sandbox:
             except SandboxMissing as error:
                 reasons.append(f"{kind.name}: {error}")
             else:
+                if reasons:
+                    logger.warning("scripts get the weaker sandbox, %s. %s", kind.name, "; ".join(reasons))
                 return sandbox
     raise SandboxMissing(f"scripts cannot be locked in on this machine. {'; '.join(reasons)}")
 
