@@ -4,6 +4,7 @@ A test that is inherently for another platform says so by beginning its reason w
 """
 
 import os
+from collections import Counter
 from collections.abc import Generator
 
 import pytest
@@ -22,11 +23,22 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn a skip into a failure that names the skip's reason."""
     if not os.environ.get("CI") or not report.skipped or hasattr(report, "wasxfail"):
         return
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    reason = reason.removeprefix("Skipped: ")
+    reason = _reason(report)
     if not reason.startswith("platform:"):
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} skipped, and in CI nothing may: {reason}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was missing for those that were skipped."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    words = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return words.removeprefix("Skipped: ")
 
 
 @pytest.hookimpl(wrapper=True)

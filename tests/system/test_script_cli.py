@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Processes, Spawned, script
+from tests.scripting import ALLOWED
 from tests.system.conftest import Launch, Meet, at_ready
 from tests.system.outsider import RunningDevice
 
@@ -23,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 async def devices(launch: Launch, meet: Meet, script_folder: Path) -> list[RunningDevice]:
     """Two that allow scripts, in the group kitchen."""
-    allowed = ("--ready", "--allow-scripts", "--group", "kitchen", "--script-folder")
+    allowed = ("--ready", *ALLOWED, "--group", "kitchen", "--script-folder")
     started = [launch(*allowed, str(script_folder / id), id=id) for id in ("lamp-1", "lamp-2")]
     await asyncio.gather(*(at_ready(meet(device)) for device in started))
     return started
@@ -44,13 +45,12 @@ def run(devices: list[RunningDevice], spawn: Processes, folder: Path) -> Script:
     return ended
 
 
-async def test_script_runs_in_the_sandbox_and_its_exit_code_comes_back(run: Script) -> None:
-    process = await run(
-        "import os, sys\nprint(os.getcwd(), sys.argv[1:], sys.stdin.read())\nsys.exit(9)\n",
-        *("--on", "lamp-1", "--arg", "one", "--stdin", "script.py"),
-    )
+async def test_script_runs_in_the_sandbox_and_its_exit_code_comes_back(run: Script, folder: Path) -> None:
+    source = "import sys\ntry: open(sys.argv[1], 'x')\nexcept OSError: print('denied', sys.stdin.read())\nsys.exit(9)\n"
+    words = ("--on", "lamp-1", "--arg", str(folder / "attack"), "--stdin", "script.py")
+    process = await run(source, *words)
     assert process.process.returncode == 9
-    assert process.output.startswith("/workspace ['one'] import os, sys\n")
+    assert process.output == f"denied {source}\n"
     assert process.errors == ""
 
 

@@ -9,6 +9,7 @@ import httpx
 
 from tests.controller.hub.running import LIMIT, RunningHub
 from tests.processes import Spawned, script
+from tests.scripting import ALLOWED
 
 RUNNER = '''
 import asyncio
@@ -86,7 +87,7 @@ async def start_runner(hub: RunningHub, id: str = "runner-1", token: str | None 
 
 async def start_locked(hub: RunningHub, *options: str) -> Spawned:
     """A device that locks scripts in, started as people start one."""
-    words = ("run", "--id", "runner-1", "--ready", "--allow-scripts", *options)
+    words = ("run", "--id", "runner-1", "--ready", *ALLOWED, *options)
     device = hub.processes(script("outrider-device"), *words, env=hub.environment, cwd=hub.folder)
     await hub.until_status("runner-1", "ready")
     return device

@@ -34,11 +34,18 @@ async def client(hub: RunningHub) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_script_runs_locked_in_and_tells_how_it_ended(client: httpx.AsyncClient) -> None:
-    code = ["import os, sys", "print(os.getcwd(), sys.argv[1:], input())", "print('careful', file=sys.stderr)"]
-    said = await outcome(client, code, args=["a b"], stdin="typed")
+async def test_script_runs_locked_in_and_tells_how_it_ended(hub: RunningHub, client: httpx.AsyncClient) -> None:
+    code = """
+import sys
+print(sys.argv[1:], input())
+print('careful', file=sys.stderr)
+try: open(sys.argv[1], 'x')
+except OSError: print('denied')
+"""
+    attack = str(hub.folder / "attack")
+    said = await outcome(client, code, args=[attack], stdin="typed")
     assert (said["status"], said["exit_code"]) == ("COMPLETED", 0), said
-    assert (said["stdout"], said["stderr"]) == ("/workspace ['a b'] typed\n", "careful\n")
+    assert (said["stdout"], said["stderr"]) == (f"['{attack}'] typed\ndenied\n", "careful\n")
     assert said["peak_memory"] > 0
 
 

@@ -95,8 +95,9 @@ async def staged(folder: Path, devices: Mapping[str, str]) -> AsyncGenerator[Sta
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
+    program = chromium()  # before anything of Playwright's starts, which may be as little at home here
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser
         await browser.close()
 
