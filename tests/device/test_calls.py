@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -303,9 +303,9 @@ async def test_device_follows_those_alone_that_it_calls(
     seen: list[str] = []
     subscribe = Connection.subscribe
 
-    async def noting(self: Connection, *subscriptions: Subscription) -> None:
+    async def noting(self: Connection, *subscriptions: Subscription, anew: bool = False) -> None:
         seen.extend(each.filter.removeprefix(f"{prefix}/") for each in subscriptions if "caller" in self.client_id)
-        await subscribe(self, *subscriptions)
+        await subscribe(self, *subscriptions, anew=anew)
 
     monkeypatch.setattr(Connection, "subscribe", noting)
     async with town(broker.address, prefix) as served:
@@ -322,6 +322,21 @@ async def test_device_follows_those_alone_that_it_calls(
         assert [seen[0], *sorted(seen[1:])] == ["pools/words/+", "devices/words-1/state", "devices/words-2/state"]
         caller.stop()
         assert await served_before
+
+
+@pytest.mark.parametrize("ends", [Town.end, Town.crash])
+async def test_device_that_comes_back_finds_whom_it_called_before(
+    broker: BrokerUnderTest, prefix: str, ends: Callable[[Town, Device], Awaitable[None]]
+) -> None:
+    async with town(broker.address, prefix) as served:
+        before, after = device("caller"), device("caller")
+        await served.serve(before, lamp(), words("words-1"))
+        for caller in (before, after):
+            assert await caller.call("lamp-2", "dim", 1, type=int) == 1
+            assert await caller.call("any:words", "who") == "words-1"
+            if caller is before:
+                await ends(served, before)
+                await served.serve(after)
 
 
 async def test_pointer_goes_with_the_member(broker: BrokerUnderTest, prefix: str, connect: Connect) -> None:

@@ -221,12 +221,11 @@ async def test_unsubscribed_stays_silent(address: Address, prefix: str) -> None:
         assert inbox.payloads == [b"yes"]
 
 
-async def test_unsubscribed_while_away_stays_silent_in_a_kept_session(tmp_path: Path) -> None:
-    inbox = Inbox()
+async def test_unsubscribed_while_away_stays_silent_in_a_kept_session(restartable_broker: BrokerProcess) -> None:
+    inbox, address = Inbox(), Address.parse(restartable_broker.address)
     async with (
-        mosquitto(tmp_path) as port,
         asyncio.timeout(LIMIT),
-        Connection(Address("127.0.0.1", port), client_id="c", receive=inbox, session_expiry=600) as connection,
+        Connection(address, client_id="c", receive=inbox, session_expiry=600) as connection,
     ):
         await connection.subscribe(Subscription("a"), Subscription("b"))
         connection.reconnect()
@@ -237,6 +236,27 @@ async def test_unsubscribed_while_away_stays_silent_in_a_kept_session(tmp_path: 
         await connection.publish("b", b"yes")
         await inbox.until(1)
         assert inbox.payloads == [b"yes"]
+
+
+async def test_what_an_earlier_process_subscribed_is_ended_or_made_anew(
+    restartable_broker: BrokerProcess,
+) -> None:
+    address = Address.parse(restartable_broker.address)
+    async with asyncio.timeout(LIMIT):
+        async with Connection(address, client_id="c", receive=ignore, session_expiry=600) as earlier:
+            await earlier.publish("a", b"standing", retain=True)
+            await earlier.subscribe(Subscription("a"), Subscription("b"))
+        inbox = Inbox()
+        async with Connection(address, client_id="c", receive=inbox, session_expiry=600) as connection:
+            await connection.wait_connected()
+            assert connection.session_present
+            await connection.subscribe(Subscription("a"), anew=True)
+            await inbox.until(1)
+            await connection.unsubscribe("b")
+            await connection.publish("b", b"no")
+            await connection.publish("a", b"yes")
+            await inbox.until(2)
+            assert inbox.payloads == [b"standing", b"yes"]
 
 
 @pytest.mark.parametrize("bad", ["", "a/#/b", "a+", "#a", "a\0"])

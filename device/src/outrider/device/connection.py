@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Final, ParamSpec, Self
@@ -165,11 +165,13 @@ class Connection:
         except TimeoutError:
             raise self._unreachable(self._failure or f"no answer within {timeout:g} s") from None
 
-    async def subscribe(self, *subscriptions: Subscription) -> None:
+    async def subscribe(self, *subscriptions: Subscription, anew: bool = False) -> None:
         """Subscribe now, and after each reconnect; return when the broker has confirmed all.
 
         While not connected it waits; a call that is cancelled meanwhile has still been remembered.
 
+        :param anew: first end what an earlier process has subscribed of it in this session: rumqttd sends retained
+            messages only to a subscription that is new to the session.
         :raises InvalidName: not a topic filter.
         :raises SubscribeRefused: the broker refused some; those are forgotten.
         :raises BrokerUnreachable: the connection was closed on this side before it was confirmed.
@@ -177,12 +179,19 @@ class Connection:
         for each in subscriptions:
             each.check()
             self._subscriptions[each.filter] = each
-            self._unwanted.discard(each.filter)
+        filters = {each.filter for each in subscriptions}
+        if anew:
+            self._unwanted |= filters
+        else:
+            self._unwanted -= filters
         answers: dict[Subscription, str | None] = {}
         link = self._link
         while missing := [each for each in subscriptions if each not in answers]:
             try:
                 if link is not None:
+                    if link.session_present and (unwanted := self._unwanted & filters):
+                        await _end(link, unwanted)
+                    self._unwanted -= filters & self._subscriptions.keys()
                     answers.update(zip(missing, await link.subscribe(missing), strict=True))
                     continue
             except LinkLost:
@@ -201,12 +210,14 @@ class Connection:
 
     async def unsubscribe(self, *filters: str) -> None:
         """Unsubscribe, and return when the broker has confirmed it. Without a connection the next one does it."""
-        for each in filters:
-            self._subscriptions.pop(each, None)
+        known = [each for each in filters if self._subscriptions.pop(each, None) is not None]
         self._unwanted.update(filters)  # of a session that outlives the connection
-        if self._link is not None and filters:
+        link = self._link
+        if link is not None and filters:
             with contextlib.suppress(LinkLost):
-                await self._link.unsubscribe(filters)
+                if known:
+                    await link.unsubscribe(known)
+                await _end(link, set(filters).difference(known))
                 self._unwanted.difference_update(filters)
 
     def publish(
@@ -249,15 +260,14 @@ class Connection:
 
         The broker is asked something harmless until its answer comes with no retained message before it. Once is not
         enough: a broker that sends only so many before they are acknowledged (Mosquitto, 20 by default) lets the
-        answer overtake the rest. The question is to subscribe and unsubscribe a filter that nobody publishes to, as
-        rumqttd does not answer UNSUBSCRIBE alone.
+        answer overtake the rest. The question is to subscribe and unsubscribe a filter that nobody publishes to.
         """
-        question = Subscription(f"outrider/never/{self.client_id}")
+        question = f"outrider/never/{self.client_id}"
         while True:
             link = self._link or await self._connected_link()
             before = self._retained_received
             try:
-                await asyncio.gather(link.subscribe([question]), link.unsubscribe([question.filter]))
+                await _end(link, [question])
             except LinkLost:
                 await self._connected_link()
                 continue
@@ -379,7 +389,7 @@ class Connection:
         try:
             if self._unwanted and link.session_present:
                 async with asyncio.timeout(self._connect_timeout):
-                    await link.unsubscribe(sorted(self._unwanted))
+                    await _end(link, self._unwanted)
             self._unwanted.clear()
             for start in range(0, len(wanted), _FILTERS_AT_ONCE):
                 some = wanted[start : start + _FILTERS_AT_ONCE]
@@ -468,3 +478,16 @@ def _call(callback: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> Non
         callback(*args, **kwargs)
     except Exception:
         logger.exception("%s failed", getattr(callback, "__qualname__", callback))
+
+
+async def _end(link: Link, filters: Iterable[str]) -> None:
+    """End subscriptions that an earlier connection has made in this session.
+
+    rumqttd ends, and confirms the end of, those alone that this connection has made itself: so it makes them first.
+
+    :raises LinkLost: the connection ended before the broker answered.
+    """
+    again = [Subscription(each, retain_handling=2) for each in sorted(filters)]
+    for start in range(0, len(again), _FILTERS_AT_ONCE):
+        some = again[start : start + _FILTERS_AT_ONCE]
+        await asyncio.gather(link.subscribe(some), link.unsubscribe([each.filter for each in some]))

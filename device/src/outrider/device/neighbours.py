@@ -104,7 +104,7 @@ class Neighbours(States):
     async def _subscribe(self, filters: list[str]) -> None:
         try:
             for at in range(0, len(filters), AT_ONCE):
-                await self._connection.subscribe(*map(Subscription, filters[at : at + AT_ONCE]))
+                await self._connection.subscribe(*map(Subscription, filters[at : at + AT_ONCE]), anew=True)
             await self._connection.roundtrip()
         except BaseException:
             for each in filters:
