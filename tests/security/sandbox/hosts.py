@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from tests.security.sandbox.host import Order, Outcome
 ORDINARY: Final = 61_000
 """The user that stands for an ordinary one where the tests are root."""
 CHECKOUT: Final = Path(__file__).parents[3]
+MOUNTING: Final = ("unshare", "--mount", "--propagation=private")
 SECRET: Final = "a-secret-of-the-device"
 
 
@@ -38,9 +40,12 @@ def ordinary(command: Sequence[str]) -> list[str]:
     In a mount namespace of its own it can reach this interpreter and this checkout also in root's home, and nothing
     else there.
     """
-    needed = [Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), CHECKOUT.resolve()]
+    command = ["setpriv", f"--reuid={ORDINARY}", f"--regid={ORDINARY}", "--clear-groups", "--", *command]
+    closed = blocked(_needed())
+    if not closed:
+        return command
     steps = ["set -e"]
-    for number, (folder, paths) in enumerate(blocked(sorted(set(needed))).items()):
+    for number, (folder, paths) in enumerate(closed.items()):
         kept = f"/mnt/{number}"
         steps += ["mount -t tmpfs none /mnt", f"mkdir -p {kept}", f"mount --bind {shlex.quote(str(folder))} {kept}"]
         steps += [f"mount -t tmpfs -o mode=755 none {shlex.quote(str(folder))}"]
@@ -51,8 +56,13 @@ def ordinary(command: Sequence[str]) -> list[str]:
                 f"mount --bind {kept}/{shlex.quote(str(path.relative_to(folder)))} {target}",
             ]
         steps += ["umount -l /mnt"]
-    steps += [f'exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups -- "$@"']
-    return ["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(steps), "sh", *command]
+    steps += ['exec "$@"']
+    return [*MOUNTING, "sh", "-c", "\n".join(steps), "sh", *command]
+
+
+def _needed() -> list[Path]:
+    """What the host's process reads."""
+    return sorted({Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), CHECKOUT.resolve()})
 
 
 class Host:
@@ -125,6 +135,14 @@ def missing(kind: str, role: str) -> str | None:
     """Why that cannot be tried here, if so."""
     if role == "root" and os.getuid() != 0:
         return "the tests are not root"
+    if role == "ordinary" and os.getuid() == 0 and blocked(_needed()) and not _may_mount():
+        return "what the tests need is closed to an ordinary user, and this root may not mount it elsewhere"
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
         return "bubblewrap is not installed"
     return None
+
+
+@cache
+def _may_mount() -> bool:
+    """Whether this root may have mounts of its own, as one in a container may not."""
+    return subprocess.run([*MOUNTING, "true"], capture_output=True, check=False).returncode == 0
