@@ -1,5 +1,7 @@
 """Every attack is tried on each sandbox, of a device that is root and of one that is an ordinary user's."""
 
+import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from outrider.device.scripts.removal import remove
+from outrider.device.scripts.sandbox import script_user
 from tests.security.sandbox.host import Outcome
 from tests.security.sandbox.hosts import Host, missing, start_host
 
@@ -20,6 +23,17 @@ def place() -> Iterator[Path]:
     made.chmod(0o711)
     yield made
     remove(made)
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    """A workspace without a host: of the user whose rights scripts of this process have."""
+    made = place / f"own-{secrets.token_hex(8)}"
+    made.mkdir()
+    user = script_user()
+    if user is not None:
+        os.chown(made, user, user)
+    return made
 
 
 @pytest.fixture(scope="session", params=SANDBOXES, ids=lambda pair: "-".join(pair))

@@ -193,11 +193,17 @@ for number in range(1000):
     assert run(source).stdout == "0 1 2 "
 
 
-def test_packages_are_read_and_not_written(host: Host, run: Runner) -> None:
-    packages = host.workspace(f"packages-{len(list(host.folder.iterdir()))}")
-    (packages / "module.py").write_text("answer = 42")
-    for path in (packages, packages / "module.py"):
+@pytest.fixture
+def packages(host: Host) -> Path:
+    """Installed ones, which belong to the user who runs the script."""
+    made = host.workspace(f"packages-{len(list(host.folder.iterdir()))}")
+    (made / "module.py").write_text("answer = 42")
+    for path in (made, made / "module.py"):
         os.chown(path, host.user, host.user)
+    return made
+
+
+def test_packages_are_read_and_not_written(packages: Path, run: Runner) -> None:
     source = """
 import sys
 sys.path.append(sys.argv[1])
@@ -212,11 +218,7 @@ for name in ("module.py", "other.py"):
     assert (outcome.stdout, outcome.stderr) == ("42\nrefused\nrefused\n", "")
 
 
-def test_packages_are_not_changed_by_descriptors_to_read(host: Host, run: Runner) -> None:
-    packages = host.workspace(f"packages-{len(list(host.folder.iterdir()))}")
-    (packages / "module.py").write_text("answer = 42")
-    for path in (packages, packages / "module.py"):
-        os.chown(path, host.user, host.user)
+def test_packages_are_not_changed_by_descriptors_to_read(packages: Path, run: Runner) -> None:
     source = """
 import ctypes, fcntl, os, struct, sys
 libc = ctypes.CDLL(None)

@@ -1,6 +1,5 @@
 """Landlock of older kernels, which keeps less in: the filter of system calls has to deny the rest."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,16 +28,6 @@ for own in (by_fcntl, by_type, by_ioctl, by_group):
     fcntl.fcntl(one, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL) | os.O_ASYNC)
     other.send(b"x")
 """
-
-
-@pytest.fixture
-def folder(place: Path) -> Path:
-    made = place / f"older-{len(list(place.iterdir()))}"
-    made.mkdir()
-    user = script_user()
-    if user is not None:
-        os.chown(made, user, user)
-    return made
 
 
 @pytest.fixture

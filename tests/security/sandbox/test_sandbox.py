@@ -47,16 +47,6 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     return find_sandbox(request.param)
 
 
-@pytest.fixture
-def folder(place: Path) -> Path:
-    made = place / f"own-{time.monotonic_ns()}"
-    made.mkdir()
-    user = script_user()
-    if user is not None:
-        os.chown(made, user, user)
-    return made
-
-
 def script(folder: Path, source: str, *arguments: str) -> Run:
     return Run([PYTHON, "-c", source, *arguments], folder, Limits(), quota=10 * MIB, files=100)
 
