@@ -34,7 +34,7 @@ async def paste(page: Page, stage: Stage, code: str, target: str = "") -> None:
 async def test_pasted_script_runs_on_the_pool_and_is_watched(page: Page, scripts: Stage, tmp_path: Path) -> None:
     go = tmp_path / "go"
     code = (
-        "import pathlib, sys, time\nprint('begun', *sys.argv[1:])\nprint('careful', file=sys.stderr)\n"
+        "import pathlib, sys, time\nprint('begun', *sys.argv[1:])\nsys.stderr.write('careful\\n')\n"
         f"while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\nprint(input())"
     )
     await paste(page, scripts, code)
